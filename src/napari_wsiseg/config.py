@@ -1,0 +1,211 @@
+"""`SegmentationJob`: everything a run needs, frozen; knows no stage.
+
+The same YAML file runs in the window, on the command line and on a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from napari_wsiseg.errors import JobError
+from napari_wsiseg.geometry import Polygon, Region, Size
+from napari_wsiseg.spec import ResolutionText, Shape, as_shape
+from napari_wsiseg.validation import raises
+
+Window = Literal["uniform", "gaussian"]
+MapDtype = Literal["uint8", "float16", "float32"]
+OnExists = Literal["resume", "overwrite", "error"]
+Precision = Literal["auto", "exact", "bf16", "fp16"]
+OptionalShape = Annotated[Shape | None, BeforeValidator(as_shape)]
+
+_BYTE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def parse_bytes(value: Any) -> Any:
+    """Read "2 GB", "300 MB" or "1.5 GiB" as a number of bytes.
+
+    Raises
+    ------
+    ValueError
+        If the text is none of these.
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([KMGT]?)(I?)B?\s*", value.upper())
+    if match is None:
+        raise ValueError(f"{value!r} is not a size in bytes; write it like '2 GB'")
+    number, unit, binary = match.groups()
+    exponent = list(_BYTE_UNITS).index(unit)
+    return int(float(number) * (1024**exponent if binary else _BYTE_UNITS[unit]))
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@raises(JobError, "TissueOptions")
+class TissueOptions(_Frozen):
+    """How tissue is told from glass.
+
+    Mean optical density against the glass level on a reading near `mpp`, Otsu's
+    threshold clamped to `min_density`..`max_density`, then small objects and holes
+    are removed and what is left is dilated.
+
+    Parameters
+    ----------
+    mpp
+        µm per pixel at which the slide is looked at.
+    min_density, max_density
+        Limits of the threshold, in mean optical density over the glass level.
+    min_object_um2, fill_hole_um2
+        Smaller objects are dropped, smaller holes are filled, in µm².
+    dilate_um
+        What is left grows by this many µm.
+    """
+
+    mpp: float = Field(8.0, gt=0)
+    min_density: float = Field(0.03, ge=0)
+    max_density: float = Field(0.12, ge=0)
+    min_object_um2: float = Field(20_000.0, ge=0)
+    fill_hole_um2: float = Field(20_000.0, ge=0)
+    dilate_um: float = Field(32.0, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TissueOptions:
+        if self.min_density > self.max_density:
+            raise ValueError(
+                f"min_density {self.min_density} is above max_density {self.max_density}"
+            )
+        return self
+
+
+def _as_regions(value: Any) -> Any:
+    """One region or polygon stands for a tuple of one."""
+    if value is None:
+        return None
+    if isinstance(value, Region) or (isinstance(value, dict) and "top" in value):
+        return (value,)
+    first = value[0] if isinstance(value, (list, tuple)) and value else None
+    is_vertex = (
+        isinstance(first, (list, tuple)) and len(first) == 2 and not isinstance(first[0], (list, tuple))
+    )
+    return (value,) if is_vertex else value
+
+
+def _as_region(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"top", "left", "height", "width"}:
+        return Region(value["top"], value["left"], Size(value["height"], value["width"]))
+    return value
+
+
+@raises(JobError, "A job")
+class SegmentationJob(_Frozen):
+    """Everything a run needs. Frozen; the same file runs everywhere.
+
+    Parameters
+    ----------
+    slide
+        The slide's file or folder. An open `Slide` may be passed to `segment` beside the job.
+    model, weights
+        A name from `models()` or a model file; a weights file in place of the download.
+    output
+        The result's folder (OME-Zarr); None keeps it in memory.
+    mpp
+        µm per pixel of level 0, where the file does not say (one number, or y and x).
+    resolution
+        The resolution to run at; None: the model's.
+    patch_input_shape, patch_output_shape, stride_shape
+        In pixels at that resolution, taken as given; None: a wider field where the
+        model has a `shift_period`, else the model's own.
+    batch_size
+        Patches a predict call; None: chosen by device and memory.
+    device, precision
+        "auto", or a torch device; "auto", "exact" (float32), "bf16" or "fp16".
+    window
+        Weight of a patch's pixels where patches overlap.
+    tissue
+        "auto", "none", a mask file, a folder of mask files by slide stem, or `TissueOptions`.
+    min_mask_ratio
+        A patch is kept when more than this part of its input is tissue.
+    region
+        `Region`s or polygons ((y, x), ...) in level-0 pixels; None: the whole slide.
+    dtype
+        How probabilities are stored.
+    save_resolution
+        The resolution to store at: a whole factor coarser than the run's; None: the run's.
+    memory_threshold, memory_limit
+        Percent of the memory that is available at the start; bytes ("2 GB") as a cap beside it.
+    strict
+        Stop at the first patch that cannot be read or predicted.
+    trust
+        Allow model files that run code when loaded (TorchScript).
+    on_exists
+        What to do when the output is there.
+
+    Raises
+    ------
+    JobError
+        For a value out of its range.
+    """
+
+    slide: Path | None = None
+    model: str = "he-stain"
+    weights: Path | None = None
+    output: Path | None = None
+    mpp: Annotated[float, Field(gt=0)] | tuple[
+        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+    ] | None = None
+    resolution: ResolutionText | None = None
+    patch_input_shape: OptionalShape = None
+    patch_output_shape: OptionalShape = None
+    stride_shape: OptionalShape = None
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    window: Window = "uniform"
+    tissue: TissueOptions | Literal["auto", "none"] | Path = "auto"
+    min_mask_ratio: float = Field(0.0, ge=0, lt=1)
+    region: Annotated[
+        tuple[Annotated[Region | Polygon, BeforeValidator(_as_region)], ...] | None,
+        BeforeValidator(_as_regions),
+    ] = None
+    dtype: MapDtype = "uint8"
+    save_resolution: ResolutionText | None = None
+    memory_threshold: float = Field(80, gt=0, le=100)
+    memory_limit: Annotated[int, Field(gt=0), BeforeValidator(parse_bytes)] | None = None
+    strict: bool = False
+    trust: bool = False
+    on_exists: OnExists = "resume"
+
+    @classmethod
+    def from_yaml(cls, path: Path | str) -> SegmentationJob:
+        """Read a job from a YAML file.
+
+        Raises
+        ------
+        JobError
+            If the file cannot be read, or holds what is no job.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise JobError(f"The job file {path} cannot be read: {error}") from error
+        if not isinstance(values, dict):
+            raise JobError(f"The job file {path} holds no job; write one 'field: value' a line.")
+        return cls(**values)
+
+    def to_yaml(self, path: Path | str) -> None:
+        """Write the job as a YAML file that `from_yaml` reads."""
+        text = yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+        Path(path).write_text(text, encoding="utf-8")

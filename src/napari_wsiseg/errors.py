@@ -1,0 +1,35 @@
+"""Every error that napari-wsiseg raises on purpose.
+
+One sentence each: what failed, the value, what to do. None inherits
+``RuntimeError``: napari's ``thread_worker`` loses those without a signal.
+"""
+
+from __future__ import annotations
+
+
+class WsisegError(Exception):
+    """Base of all errors of this package."""
+
+
+class SlideError(WsisegError):
+    """A slide, or a part of it, cannot be read."""
+
+
+class ModelError(WsisegError):
+    """A model cannot be loaded, or answers in a wrong shape or range."""
+
+
+class JobError(WsisegError):
+    """What was asked for cannot be done as asked."""
+
+
+class InferenceError(WsisegError):
+    """A model failed while it predicted."""
+
+
+class StoreError(WsisegError):
+    """A result cannot be read, written or continued."""
+
+
+class ExportError(WsisegError):
+    """An export cannot be written, or did not read back as written."""

@@ -1,0 +1,152 @@
+"""What every slide offers: `Slide`, `SlideInfo`; knows no file format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg.errors import JobError
+from napari_wsiseg.geometry import YX, Region, Resolution, Size, size_at
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+MppSource = Literal["metadata", "nominal", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a file's pyramid.
+
+    Parameters
+    ----------
+    size
+        Height and width in the level's own pixels.
+    downsample
+        Level-0 pixels per pixel of this level.
+    tile
+        The block that the file decodes at once, in the level's own pixels.
+    """
+
+    size: Size
+    downsample: YX
+    tile: Size
+
+
+@dataclass(frozen=True, slots=True)
+class SlideInfo:
+    """What is known of a slide before a pixel is read.
+
+    Parameters
+    ----------
+    path
+        Where it was opened from; None for an array.
+    size
+        Level-0 height and width.
+    mpp
+        µm per level-0 pixel, or None where nothing says.
+    mpp_source
+        "metadata", "nominal" (derived from the objective power), "user", or None.
+    objective_power
+        The objective's magnification, or None.
+    levels
+        The file's own levels, large to small; the first is level 0.
+    vendor
+        The format's or scanner's name, e.g. "aperio".
+    bounds
+        The part of level 0 that was scanned, or None where that is all of it.
+    fingerprint
+        Hex digest of the content; the same for a copied or renamed file.
+    """
+
+    path: Path | None
+    size: Size
+    mpp: YX | None
+    mpp_source: MppSource | None
+    objective_power: float | None
+    levels: tuple[Level, ...]
+    vendor: str
+    bounds: Region | None
+    fingerprint: str
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its extension; "array" where there is no file."""
+        if self.path is None:
+            return "array"
+        name = self.path.name
+        for suffix in (".ome.tif", ".ome.tiff", ".ome.zarr"):
+            if name.lower().endswith(suffix):
+                return name[: -len(suffix)]
+        return self.path.stem
+
+    def downsample(self, resolution: Resolution) -> YX:
+        """Level-0 pixels per pixel at `resolution`.
+
+        Raises
+        ------
+        JobError
+            If the slide lacks the scale or the level that the resolution speaks of.
+        """
+        value = resolution.value
+        if resolution.unit == "baseline":
+            return YX(1 / value, 1 / value)
+        if resolution.unit == "level":
+            if int(value) >= len(self.levels):
+                raise JobError(
+                    f"{self.stem} has no level {int(value)}; it has the levels 0 to {len(self.levels) - 1}."
+                )
+            return self.levels[int(value)].downsample
+        if resolution.unit == "power" and self.objective_power is not None:
+            return YX(self.objective_power / value, self.objective_power / value)
+        if self.mpp is None:
+            raise JobError(
+                f"{self.stem} says nothing of its µm per pixel, so '{resolution}' cannot be reached; "
+                "give it (mpp=0.5, or --mpp 0.5), or ask for a level or baseline."
+            )
+        # 10x is taken as 1 µm/px, as the nominal scale of a slide without metadata is.
+        target = value if resolution.unit == "mpp" else 10 / value
+        return YX(target / self.mpp.y, target / self.mpp.x)
+
+    def size_at(self, resolution: Resolution) -> Size:
+        """Height and width of the whole slide at `resolution`."""
+        return size_at(self.size, self.downsample(resolution))
+
+
+@runtime_checkable
+class Slide(Protocol):
+    """A whole slide image; safe to read from many threads; a context manager."""
+
+    @property
+    def info(self) -> SlideInfo:
+        """What is known of the slide."""
+
+    def read(self, region: Region, resolution: Resolution) -> NDArray[np.uint8]:
+        """Pixels of `region`, given in pixels at `resolution`.
+
+        Returns
+        -------
+        (height, width, 3) uint8 RGB; white outside the slide.
+
+        Raises
+        ------
+        SlideError
+            If the file cannot be read there.
+        """
+
+    def read_at(self, region: Region, downsample: YX) -> NDArray[np.uint8]:
+        """`read` for a resolution that is known as level-0 pixels per pixel."""
+
+    def pyramid(self) -> list[da.Array]:
+        """Lazy levels (height, width, 3) for display, large to small, the last at most 512 px."""
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
