@@ -1,0 +1,239 @@
+"""`PatchLoader`: patches of a slide in grid order, read ahead by threads.
+
+The slide is read in blocks that lie on its own tiles, each block once, and patches
+are cut from the blocks. Knows no model and no map.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg.errors import SlideError
+from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.grid import Indices, PatchGrid
+from napari_wsiseg.memory import Workspace
+from napari_wsiseg.messages import FailedPatch, PatchBatch
+from napari_wsiseg.slides.base import Level, Slide, SlideInfo
+
+READ_AHEAD = 2
+"""Batches that wait, finished, for the model."""
+
+_BLOCK = 512
+_LARGEST_BLOCK = 2048
+
+
+def block_size(info: SlideInfo, downsample: YX, canvas: Size) -> Size:
+    """Side of the blocks to read at `downsample`: about 512 px, on the file's tiles if it can be."""
+    level = reading_level(info, downsample)
+    sides = (
+        _block_side(tile, target / own)
+        for tile, target, own in zip(
+            (level.tile.height, level.tile.width), downsample, level.downsample, strict=True
+        )
+    )
+    height, width = sides
+    return Size(min(height, canvas.height), min(width, canvas.width))
+
+
+def reading_level(info: SlideInfo, downsample: YX) -> Level:
+    """The coarsest level that is not coarser than `downsample`."""
+    fine = [
+        level
+        for level in info.levels
+        if level.downsample.y <= downsample.y * 1.01 and level.downsample.x <= downsample.x * 1.01
+    ]
+    return fine[-1] if fine else info.levels[0]
+
+
+def _block_side(tile: int, factor: float) -> int:
+    """The least multiple of tiles of at least 512 px that ends on whole output pixels."""
+    step = Fraction(factor).limit_denominator(64)
+    if abs(float(step) - factor) > 1e-12:
+        return _BLOCK
+    whole = (Fraction(tile) / step).numerator
+    side = whole * -(-_BLOCK // whole)
+    return side if side <= _LARGEST_BLOCK else _BLOCK
+
+
+class PatchLoader:
+    """Iterates over `PatchBatch`es; a context manager that stops its threads.
+
+    Parameters
+    ----------
+    slide
+        Where pixels come from.
+    downsample
+        Level-0 pixels per canvas pixel.
+    grid
+        Where patches lie.
+    patches
+        (n, 2) the patches to load, in grid order.
+    batch_size
+        Patches a batch; the last may hold fewer.
+    workspace
+        Where blocks are kept until no patch needs them.
+    workers
+        Threads that decode.
+    """
+
+    def __init__(
+        self,
+        slide: Slide,
+        downsample: YX,
+        grid: PatchGrid,
+        patches: Indices,
+        batch_size: int,
+        workspace: Workspace,
+        workers: int | None = None,
+    ) -> None:
+        self._grid = grid
+        self._patches = patches
+        self._batch_size = batch_size
+        self._workers = workers or min(os.cpu_count() or 1, 8)
+        self._blocks = _Blocks(slide, downsample, grid, patches, workspace)
+        self._ready: queue.Queue[PatchBatch | BaseException | None] = queue.Queue(READ_AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="wsiseg-loader", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._blocks.close()
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        while (batch := self._ready.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+
+    def _run(self) -> None:
+        try:
+            with ThreadPoolExecutor(self._workers, "wsiseg-decoder") as pool:
+                try:
+                    for start in range(0, len(self._patches), self._batch_size):
+                        self._blocks.request(pool, start + 2 * self._batch_size)
+                        self._put(self._batch(start))
+                        if self._stop.is_set():
+                            return
+                finally:
+                    pool.shutdown(wait=True, cancel_futures=True)
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the run, which raises it
+            self._put(error)
+
+    def _put(self, item: PatchBatch | BaseException | None) -> None:
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def _batch(self, start: int) -> PatchBatch:
+        indices = self._patches[start : start + self._batch_size]
+        size = self._grid.patch_input
+        pixels = np.full((len(indices), size.height, size.width, 3), 255, np.uint8)
+        failed = []
+        for position, (row, column) in enumerate(indices):
+            try:
+                self._blocks.cut(start + position, pixels[position])
+            except (SlideError, OSError) as error:
+                failed.append(FailedPatch(int(row), int(column), str(error)))
+        return PatchBatch(indices, pixels, tuple(failed))
+
+
+class _Blocks:
+    """The blocks of a run: asked for in order, kept while a patch needs them."""
+
+    def __init__(
+        self, slide: Slide, downsample: YX, grid: PatchGrid, patches: Indices, workspace: Workspace
+    ) -> None:
+        self._slide = slide
+        self._downsample = downsample
+        self._grid = grid
+        self._patches = patches
+        self._workspace = workspace
+        self._size = block_size(slide.info, downsample, grid.canvas)
+        shape = (
+            -(-grid.canvas.height // self._size.height),
+            -(-grid.canvas.width // self._size.width),
+        )
+        # Blocks lie on a lattice of their own, so the last patch of each is known beforehand.
+        self._last = np.full(shape, -1, np.int64)
+        for index in range(len(patches)):
+            self._last[self._window(index).slices] = index
+        self._asked = np.zeros(shape, bool)
+        self._next = 0
+        self._held: dict[tuple[int, int], Future[NDArray[np.uint8]]] = {}
+
+    def request(self, pool: ThreadPoolExecutor, end: int) -> None:
+        """Ask for the blocks of all patches before `end` that nobody asked for yet."""
+        for index in range(self._next, min(end, len(self._patches))):
+            for block in self._blocks_of(index):
+                if not self._asked[block]:
+                    self._asked[block] = True
+                    self._held[block] = pool.submit(self._read, *block)
+            self._next = index + 1
+
+    def cut(self, index: int, patch: NDArray[np.uint8]) -> None:
+        """Copy a patch's pixels out of its blocks and drop those no later patch needs."""
+        row, column = self._patches[index]
+        box = self._grid.input_region(int(row), int(column))
+        try:
+            for block in self._blocks_of(index):
+                region = self._region(*block)
+                part = box.intersection(region)
+                source = self._held[block].result()
+                patch[part.shifted(-box.top, -box.left).slices] = source[
+                    part.shifted(-region.top, -region.left).slices
+                ]
+        finally:
+            for block in self._blocks_of(index):
+                if self._last[block] == index:
+                    self._drop(block)
+
+    def close(self) -> None:
+        """Drop all blocks that are left."""
+        for block in list(self._held):
+            self._drop(block)
+
+    def _drop(self, block: tuple[int, int]) -> None:
+        future = self._held.pop(block)
+        if not future.cancelled() and future.exception() is None:
+            self._workspace.release(future.result())
+
+    def _read(self, row: int, column: int) -> NDArray[np.uint8]:
+        pixels = self._slide.read_at(self._region(row, column), self._downsample)
+        return self._workspace.keep(pixels)
+
+    def _region(self, row: int, column: int) -> Region:
+        height, width = self._size.height, self._size.width
+        return Region(row * height, column * width, self._size).clipped(self._grid.canvas)
+
+    def _window(self, index: int) -> Region:
+        """Rows and columns of the blocks that a patch's input meets."""
+        row, column = self._patches[index]
+        box = self._grid.input_region(int(row), int(column)).clipped(self._grid.canvas)
+        height, width = self._size.height, self._size.width
+        return Region.from_bounds(
+            box.top // height, box.left // width, -(-box.bottom // height), -(-box.right // width)
+        )
+
+    def _blocks_of(self, index: int) -> Iterator[tuple[int, int]]:
+        window = self._window(index)
+        for row in range(window.top, window.bottom):
+            for column in range(window.left, window.right):
+                yield row, column

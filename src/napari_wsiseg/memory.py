@@ -1,0 +1,230 @@
+"""How much memory there is, and working buffers that move to disk when it runs short.
+
+Knows nothing of slides, patches or maps: it hands out arrays. Where an array lies
+never changes what is in it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+import psutil
+from numpy.typing import DTypeLike, NDArray
+
+from napari_wsiseg.errors import StoreError
+
+_CGROUP = Path("/sys/fs/cgroup")
+_LEAST_FREE = 10**9
+_LEAST_FREE_PART = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class MachineMemory:
+    """Bytes that the machine, or the control group we run in, has and has left."""
+
+    total: int
+    available: int
+
+
+def machine_memory() -> MachineMemory:
+    """The tightest of the machine's memory and its control groups' (v1 and v2) limits."""
+    machine = psutil.virtual_memory()
+    total, available = machine.total, machine.available
+    for limit, used in _cgroup_limits():
+        total = min(total, limit)
+        available = min(available, max(limit - used, 0))
+    return MachineMemory(total, available)
+
+
+def own_memory() -> int:
+    """Bytes that this process holds and cannot drop: resident pages not backed by files."""
+    info = psutil.Process().memory_info()
+    return int(info.rss - getattr(info, "shared", 0))
+
+
+def _cgroup_limits(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = _CGROUP
+) -> Iterator[tuple[int, int]]:
+    """(limit, used without what can be dropped) of each group above this process."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, names = root, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            base = root / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = base / path.lstrip("/")
+        # In a container the path may be the host's: the group then is the root itself.
+        folders = [group, *group.parents] if group.is_dir() else [base]
+        for folder in folders:
+            if not folder.is_relative_to(base):
+                break
+            yield from _cgroup_limit(folder, *names)
+
+
+def _cgroup_limit(folder: Path, limit: str, used: str, droppable: str) -> Iterator[tuple[int, int]]:
+    try:
+        most = (folder / limit).read_text().strip()
+        current = int((folder / used).read_text())
+        stat = (folder / "memory.stat").read_text().split()
+    except (OSError, ValueError):
+        return
+    if most != "max":
+        cache = int(stat[stat.index(droppable) + 1]) if droppable in stat else 0
+        yield int(most), max(current - cache, 0)
+
+
+@dataclass(slots=True)
+class _Holding:
+    """What is behind an array that was handed out."""
+
+    nbytes: int
+    file: IO[bytes] | None
+
+
+class Workspace:
+    """Hands out working arrays: in memory while the budget lasts, else in files.
+
+    Safe to use from many threads. The files have no name (or vanish when closed),
+    so that even a killed run leaves none.
+
+    Parameters
+    ----------
+    budget
+        Bytes that this process may take above what it holds now.
+    folder
+        Where the files lie; must exist.
+    reserve
+        Part of the budget that is used elsewhere (batches and the network's own).
+    """
+
+    def __init__(self, budget: int, folder: Path, reserve: int = 0) -> None:
+        self.budget = budget
+        self.reserve = reserve
+        self._folder = folder
+        self._baseline = own_memory()
+        self._holdings: dict[int, _Holding] = {}
+        self._lock = threading.Lock()
+        self._pressed = False
+        self._spilled = False
+
+    @property
+    def spilled(self) -> bool:
+        """Whether anything ever went to disk."""
+        return self._spilled
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes handed out in memory now."""
+        with self._lock:
+            return sum(h.nbytes for h in self._holdings.values() if h.file is None)
+
+    def used(self) -> int:
+        """Bytes that this process holds above the loaded program."""
+        return max(own_memory() - self._baseline, 0)
+
+    def watch(self) -> None:
+        """Look at the machine; under pressure, everything handed out from now on is on disk."""
+        machine = machine_memory()
+        least = max(_LEAST_FREE, _LEAST_FREE_PART * machine.total)
+        if self.used() > self.budget or machine.available < least:
+            self._pressed = True
+
+    def room(self, nbytes: int) -> bool:
+        """Whether so many bytes more may lie in memory."""
+        return not self._pressed and self.in_memory + nbytes <= self.budget - self.reserve
+
+    def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+        """A zero-filled array, in memory where there is room, else in a file.
+
+        Raises
+        ------
+        StoreError
+            If the disk has no room for the file.
+        """
+        nbytes = max(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, 1)
+        if self.room(nbytes):
+            array: NDArray[np.generic] = np.zeros(shape, dtype)
+            return self._register(array, None)
+        file = self._file(nbytes)
+        pages = mmap.mmap(file.fileno(), nbytes)
+        return self._register(np.ndarray(shape, dtype, buffer=pages), file)
+
+    def keep(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Count an array as ours: itself where there is room, else a copy in a file."""
+        if self.room(array.nbytes):
+            return self._register(array, None)
+        copy = self.take(array.shape, array.dtype)
+        copy[...] = array
+        return copy
+
+    def settle(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The array itself, or, once memory is short, its copy on disk in its place."""
+        if not self._pressed or self._holdings[id(array)].file is not None:
+            return array
+        moved = self.take(array.shape, array.dtype)
+        moved[...] = array
+        self.release(array)
+        return moved
+
+    def release(self, array: NDArray[np.generic]) -> None:
+        """Give an array back; it must not be used any more."""
+        with self._lock:
+            holding = self._holdings.pop(id(array))
+        if holding.file is not None:
+            holding.file.close()
+
+    def close(self) -> None:
+        """Let go of everything that is still out."""
+        with self._lock:
+            holdings, self._holdings = list(self._holdings.values()), {}
+        for holding in holdings:
+            if holding.file is not None:
+                holding.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _register(
+        self, array: NDArray[np.generic], file: IO[bytes] | None
+    ) -> NDArray[np.generic]:
+        with self._lock:
+            self._holdings[id(array)] = _Holding(array.nbytes, file)
+        return array
+
+    def _file(self, nbytes: int) -> IO[bytes]:
+        """An unnamed file whose blocks are all there: writing to it cannot fail later."""
+        self._spilled = True
+        file = tempfile.TemporaryFile(dir=self._folder, prefix=".wsiseg-")  # noqa: SIM115 - kept until released
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, nbytes)
+            else:
+                block = bytes(2**20)
+                for start in range(0, nbytes, len(block)):
+                    file.write(block[: nbytes - start])
+                file.flush()
+        except OSError as error:
+            file.close()
+            raise StoreError(
+                f"No room for {nbytes / 1e6:.0f} MB of working space in {self._folder}: "
+                f"{error.strerror}; free some, or allow more memory."
+            ) from error
+        return file
