@@ -33,3 +33,7 @@ class StoreError(WsisegError):
 
 class ExportError(WsisegError):
     """An export cannot be written, or did not read back as written."""
+
+
+class SlideWarning(UserWarning):
+    """A slide can be read, but something about it should be known."""

@@ -98,15 +98,16 @@ class SlideInfo:
         if resolution.unit == "level":
             if int(value) >= len(self.levels):
                 raise JobError(
-                    f"{self.stem} has no level {int(value)}; it has the levels 0 to {len(self.levels) - 1}."
+                    f"{self.stem} has no level {int(value)}; "
+                    f"it has the levels 0 to {len(self.levels) - 1}."
                 )
             return self.levels[int(value)].downsample
         if resolution.unit == "power" and self.objective_power is not None:
             return YX(self.objective_power / value, self.objective_power / value)
         if self.mpp is None:
             raise JobError(
-                f"{self.stem} says nothing of its µm per pixel, so '{resolution}' cannot be reached; "
-                "give it (mpp=0.5, or --mpp 0.5), or ask for a level or baseline."
+                f"{self.stem} says nothing of its µm per pixel, so '{resolution}' cannot be "
+                "reached; give it (mpp=0.5, or --mpp 0.5), or ask for a level or baseline."
             )
         # 10x is taken as 1 µm/px, as the nominal scale of a slide without metadata is.
         target = value if resolution.unit == "mpp" else 10 / value

@@ -1,0 +1,179 @@
+"""Reads what OpenSlide reads: NDPI, MRXS, SCN, BIF, DICOM and others, also SVS and TIFF.
+
+Pixels are asked for in fixed blocks only. OpenSlide places a level's pixels by their
+level-0 coordinates, so at levels whose downsample is not whole a free window would
+fall between pixels, and parts would differ from the whole.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from napari_wsiseg.errors import SlideError
+from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.slides import fingerprint
+from napari_wsiseg.slides.base import SlideInfo
+from napari_wsiseg.slides.levels import TiledSlide, reason
+from napari_wsiseg.slides.pixels import as_rgb
+from napari_wsiseg.slides.scale import choose_scale, make_levels, positive
+
+# One call to OpenSlide costs about as much as 100 x 100 pixels: ask for larger blocks.
+_BLOCK = 512
+_CACHE_BYTES = 64 * 2**20
+_HEAD = 256 * 1024
+_LISTS_OF_FILES = ("hamamatsu",)
+
+
+def open_file(path: Path, mpp: YX | None) -> OpenSlideSlide:
+    """Open a file, or a folder that holds a DICOM series.
+
+    Raises
+    ------
+    SlideError
+        With the reason alone, for what OpenSlide does not open.
+    """
+    file = _dicom_in(path) if path.is_dir() else path
+    try:
+        vendor = openslide.OpenSlide.detect_format(file)
+        if vendor is None:
+            raise SlideError("it knows no such format, or the file is cut short or damaged")
+        handle = openslide.OpenSlide(file)
+    except openslide.OpenSlideError as error:
+        raise SlideError(reason(error)) from error
+    try:
+        return OpenSlideSlide(path, file, handle, mpp)
+    except BaseException:
+        handle.close()
+        raise
+
+
+def _dicom_in(folder: Path) -> Path:
+    """A file of the first DICOM slide in a folder."""
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and openslide.OpenSlide.detect_format(file) == "dicom":
+            return file
+    raise SlideError("the folder holds no DICOM slide; give a slide's file")
+
+
+class OpenSlideSlide(TiledSlide):
+    """A slide that OpenSlide decodes."""
+
+    def __init__(self, path: Path, file: Path, handle: openslide.OpenSlide, mpp: YX | None) -> None:
+        values = handle.properties
+        sizes = [Size(height, width) for width, height in handle.level_dimensions]
+        levels = make_levels(sizes, [_tile(values, index) for index in range(len(sizes))])
+        # OpenSlide counts levels that `make_levels` leaves out (no smaller than the one before).
+        self._numbers = [sizes.index(level.size) for level in levels]
+        power = positive(values.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER), 1)
+        metadata = positive(
+            values.get(openslide.PROPERTY_NAME_MPP_Y), values.get(openslide.PROPERTY_NAME_MPP_X)
+        )
+        scale, source = choose_scale(path.name, mpp, metadata, power.y if power else None)
+        vendor = values[openslide.PROPERTY_NAME_VENDOR]
+        super().__init__(
+            SlideInfo(
+                path=path,
+                size=levels[0].size,
+                mpp=scale,
+                mpp_source=source,
+                objective_power=power.y if power else None,
+                levels=levels,
+                vendor=vendor,
+                bounds=_bounds(values, levels[0].size),
+                fingerprint=fingerprint.of_files(_files(file, vendor, values)),
+            )
+        )
+        self._file = file
+        self._handle = handle
+        self._handle_lock = threading.Lock()
+        self._downsamples = handle.level_downsamples
+        handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+
+    def _decode(self, level: int, row: int, column: int) -> NDArray[np.uint8]:
+        region = self._tile_region(level, row, column)
+        number = self._numbers[level]
+        scale = self._downsamples[number]
+        corner = (round(region.left * scale), round(region.top * scale))
+        handle = self._handle
+        try:
+            picture = handle.read_region(corner, number, (region.size.width, region.size.height))
+        except openslide.OpenSlideError:
+            self._reopen(handle)
+            raise
+        return as_rgb(np.asarray(picture))
+
+    def _reopen(self, broken: openslide.OpenSlide) -> None:
+        """Replace a handle that failed once: OpenSlide then refuses every later read.
+
+        The broken one is left to the garbage collector: other threads may hold it.
+        """
+        with self._handle_lock:
+            if self._handle is broken:
+                self._handle = openslide.OpenSlide(self._file)
+                self._handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+
+    def _release(self) -> None:
+        super()._release()
+        self._handle.close()
+
+
+def _tile(values: Mapping[str, str], level: int) -> Size:
+    """A whole number of the file's tiles, at least 512 px a side."""
+    sides = []
+    for axis in ("height", "width"):
+        text = values.get(f"openslide.level[{level}].tile-{axis}", "")
+        side = int(text) if text.isdigit() and 0 < int(text) <= 8192 else _BLOCK
+        sides.append(-(-_BLOCK // side) * side)
+    return Size(*sides)
+
+
+def _bounds(values: Mapping[str, str], size: Size) -> Region | None:
+    names = (
+        openslide.PROPERTY_NAME_BOUNDS_Y,
+        openslide.PROPERTY_NAME_BOUNDS_X,
+        openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+        openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+    )
+    texts = [values.get(name, "") for name in names]
+    if not all(text.isdigit() for text in texts):
+        return None
+    top, left, height, width = (int(text) for text in texts)
+    bounds = Region(top, left, Size(height, width)).clipped(size)
+    return None if bounds.is_empty or bounds.size == size else bounds
+
+
+def _files(file: Path, vendor: str, values: Mapping[str, str]) -> list[Path]:
+    """All files that make the slide which `file` opens."""
+    if vendor == "mirax":
+        return [file, *(p for p in file.with_suffix("").iterdir() if p.is_file())]
+    if vendor == "dicom":
+        series = values.get("dicom.SeriesInstanceUID", "").encode()
+        return [
+            p for p in file.parent.iterdir() if p.is_file() and (p == file or _heads(p, series))
+        ]
+    if vendor in _LISTS_OF_FILES and not _is_tiff(file):
+        listed = re.findall(r"=\s*([^\r\n/\\]+)", file.read_text("latin-1"))
+        return [
+            file,
+            *sorted({p for name in listed if (p := file.parent / name.strip()).is_file()}),
+        ]
+    return [file]
+
+
+def _heads(path: Path, text: bytes) -> bool:
+    """Whether a DICOM file's head holds the text."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    return bool(text) and head[128:132] == b"DICM" and text in head
+
+
+def _is_tiff(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in (b"II", b"MM")
