@@ -1,0 +1,28 @@
+"""Segmenters: the zoo, weights, networks, and how a segmenter is asked.
+
+Imports torch only when a model is loaded or asked.
+"""
+
+from __future__ import annotations
+
+from napari_wsiseg.models.base import Segmenter
+from napari_wsiseg.models.inference import OutOfMemory, check, identity, predict, with_shapes
+from napari_wsiseg.models.load import load_model, stain_model
+from napari_wsiseg.models.stains import StainVectors, estimate_stains
+from napari_wsiseg.models.zoo import STAINS, models, weights_ready
+
+__all__ = [
+    "STAINS",
+    "OutOfMemory",
+    "Segmenter",
+    "StainVectors",
+    "check",
+    "estimate_stains",
+    "identity",
+    "load_model",
+    "models",
+    "predict",
+    "stain_model",
+    "weights_ready",
+    "with_shapes",
+]

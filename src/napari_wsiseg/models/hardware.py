@@ -1,0 +1,86 @@
+"""Devices and number types: "auto" resolved once, to what this machine has."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import torch
+
+from napari_wsiseg.errors import ModelError
+
+Precision = Literal["exact", "fp32", "bf16", "fp16"]
+"""What a network computes in.
+
+"exact": float32 in the order of the published network; "fp32": float32 with the encoder's
+batch norms folded into its convolutions; "bf16", "fp16": so, with 16-bit convolutions.
+"""
+
+
+def resolve_device(device: str) -> torch.device:
+    """A device of this machine; "auto" is the first of cuda, mps and cpu.
+
+    Raises
+    ------
+    ModelError
+        If this machine has no such device.
+    """
+    here = _devices()
+    if device == "auto":
+        return torch.device(here[0])
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{device!r} is no device; choose one of auto, {', '.join(here)}."
+        ) from error
+    if device not in here and chosen.type not in here:
+        raise ModelError(
+            f"The device {device!r} is not on this machine; choose one of auto, {', '.join(here)}."
+        )
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"The device {device!r} is not on this machine; "
+            f"it has {torch.cuda.device_count()} GPUs."
+        )
+    return chosen
+
+
+def _devices() -> list[str]:
+    found = ["cuda"] if torch.cuda.is_available() else []
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    return [*found, "cpu"]
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+    """What to compute in; "auto" is bf16 where the hardware has it, else fp32.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, or the device cannot compute in it.
+    """
+    if precision == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
+    if precision not in get_args(Precision):
+        raise ModelError(
+            f"{precision!r} is no precision; choose auto, {', '.join(get_args(Precision))}."
+        )
+    if precision == "bf16" and not has_bf16(device):
+        raise ModelError(
+            f"The device {str(device)!r} does not compute in bf16; choose precision auto or exact."
+        )
+    if precision == "fp16" and device.type == "cpu":
+        raise ModelError("Only a GPU computes in fp16; choose precision auto or exact.")
+    return cast("Precision", precision)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 arithmetic of its own, not emulated."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call] # torch leaves it untyped
+        return False
+    # Older torch cannot tell; its processors without the instructions would crawl.
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    capabilities = ask() if ask is not None else {}
+    return any(capabilities.get(name) is True for name in ("avx512_bf16", "amx_bf16"))

@@ -1,0 +1,138 @@
+"""Weights files: found in the Hugging Face cache, downloaded once, read and checked.
+
+Knows no network's layers: a state dict is names and shapes. Pickles are read with
+`weights_only`, which runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_wsiseg.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+REPOSITORY = "TIACentre/TIAToolbox_pretrained_weights"
+# A commit, so that everyone gets the same bytes whatever is uploaded later.
+REVISION = "ea909bdcce3aa409bf436c09b4495cca90a8e99b"
+
+_CHUNK = 1 << 20
+_PATIENCE = 10.0
+
+
+def find_cached(name: str) -> Path | None:
+    """The weights file of a model in the Hugging Face cache; makes no request."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(REPOSITORY, f"{name}.pth", revision=REVISION)
+    return Path(path) if isinstance(path, str) else None
+
+
+def fetch(name: str) -> Path:
+    """The weights file of a model, downloaded with a progress bar where it is not cached.
+
+    Raises
+    ------
+    ModelError
+        If it is not cached and cannot be downloaded.
+    """
+    cached = find_cached(name)
+    if cached is not None:
+        return cached
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    url = hf_hub_url(REPOSITORY, f"{name}.pth", revision=REVISION)
+    try:
+        # Asked first, and once: the download itself tries for half a minute when offline.
+        get_hf_file_metadata(url, timeout=_PATIENCE)
+        return Path(hf_hub_download(REPOSITORY, f"{name}.pth", revision=REVISION))
+    except Exception as error:
+        # What it raises depends on its version and on the HTTP library under it.
+        raise ModelError(
+            f"The weights of {name} are not on this machine and cannot be downloaded "
+            f"({_first_line(error)}); fetch {url} where there is a network, "
+            "and give the file with weights=PATH (--weights PATH)."
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.pth` or `.safetensors` file, by name.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or holds anything but named tensors.
+    """
+    import torch
+
+    if not path.is_file():
+        raise ModelError(f"There is no weights file {path}; check the path.")
+    state: object
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # A damaged file fails in as many ways as there are bytes.
+        raise ModelError(
+            f"{path} cannot be read as weights; give a .pth that holds only tensors, "
+            f"or .safetensors ({_first_line(error)})."
+        ) from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise ModelError(f"{path} holds no state dict; give a file of named tensors.")
+    return dict(state)
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> None:
+    """Give a network built on the meta device its weights; every name and shape must fit.
+
+    Raises
+    ------
+    ModelError
+        If one does not; names the first.
+    """
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    wrong = (
+        _some("lacks", wanted.keys() - state.keys(), wanted)
+        or _some("has the unknown", state.keys() - wanted.keys(), state)
+        or _some(
+            "has another shape for",
+            {key for key, shape in wanted.items() if tuple(state[key].shape) != shape},
+            wanted,
+        )
+    )
+    if wrong:
+        raise ModelError(f"{path} does not hold the weights of {name}: it {wrong}.")
+    network.load_state_dict(dict(state), strict=True, assign=True)
+
+
+def _some(verb: str, keys: Iterable[str], order: Mapping[str, object]) -> str:
+    """Such as "lacks 'a', 'b' and 3 more", in the order of `order`; empty where none do."""
+    ordered = [key for key in order if key in set(keys)]
+    if not ordered:
+        return ""
+    more = f" and {len(ordered) - 2} more" if len(ordered) > 2 else ""
+    return f"{verb} {', '.join(map(repr, ordered[:2]))}{more}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
