@@ -1,0 +1,1 @@
+"""napari's side of the house; the only package that may import napari and Qt."""
