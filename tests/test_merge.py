@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ CLASSES = 2
 @st.composite
 def grids(draw: st.DrawFn) -> PatchGrid:
     """Any canvas, patch, stride (also below half the output), scale and mask of kept patches."""
+
     def axis() -> tuple[int, int, int, int]:
         output = draw(st.integers(1, 17))
         return (
@@ -47,7 +49,10 @@ def predictions_of(grid: PatchGrid, patches: NDArray[np.intp]) -> NDArray[np.flo
     y, x = np.mgrid[: size.height, : size.width]
     number = patches @ np.array([31, 7])
     answers = np.stack(
-        [(number[:, None, None] * 0.37 + y * 0.11 + x * 0.05) % 1, (number[:, None, None] + y * x) % 13 / 13],
+        [
+            (number[:, None, None] * 0.37 + y * 0.11 + x * 0.05) % 1,
+            (number[:, None, None] + y * x) % 13 / 13,
+        ],
         axis=1,
     )
     return answers.astype(np.float32)
@@ -112,7 +117,7 @@ def test_the_map_is_the_plain_weighted_mean(
     np.testing.assert_allclose(values, expected, atol=1e-6)
     assert edges[0][0] == 0
     assert edges[-1][1] == grid.canvas.height
-    assert all(a[1] == b[0] for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
     assert all(top % grid.scale == 0 for top, _ in edges)
 
 
@@ -164,7 +169,10 @@ def test_a_failed_patch_is_left_uncovered(tmp_path: Path) -> None:
         merger = RowMerger(grid, patches, CLASSES, "uniform", workspace)
         predictions = np.full((len(patches), CLASSES, 4, 4), np.nan, np.float32)
         failed = frozenset(range(len(patches)))
-        bands = [(b.coverage.any(), b.probabilities.any()) for b in merger.add(patches, predictions, failed)]
+        bands = [
+            (b.coverage.any(), b.probabilities.any())
+            for b in merger.add(patches, predictions, failed)
+        ]
         bands += [(b.coverage.any(), b.probabilities.any()) for b in merger.finish()]
     assert bands
     assert not any(any(flags) for flags in bands)

@@ -26,7 +26,7 @@ from napari_wsiseg.validation import raises
 Window = Literal["uniform", "gaussian"]
 MapDtype = Literal["uint8", "float16", "float32"]
 OnExists = Literal["resume", "overwrite", "error"]
-Precision = Literal["auto", "exact", "bf16", "fp16"]
+Precision = Literal["auto", "exact", "fp32", "bf16", "fp16"]
 OptionalShape = Annotated[Shape | None, BeforeValidator(as_shape)]
 
 _BYTE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -72,14 +72,18 @@ class TissueOptions(_Frozen):
         Smaller objects are dropped, smaller holes are filled, in µm².
     dilate_um
         What is left grows by this many µm.
+    leave_out_ink
+        Whether pen marks and black edges are left out. Turn it off for stains that are
+        blue or green, such as trichrome and Alcian blue.
     """
 
     mpp: float = Field(8.0, gt=0)
     min_density: float = Field(0.03, ge=0)
-    max_density: float = Field(0.12, ge=0)
-    min_object_um2: float = Field(20_000.0, ge=0)
+    max_density: float = Field(0.06, ge=0)
+    min_object_um2: float = Field(4_000.0, ge=0)
     fill_hole_um2: float = Field(20_000.0, ge=0)
-    dilate_um: float = Field(32.0, ge=0)
+    dilate_um: float = Field(16.0, ge=0)
+    leave_out_ink: bool = True
 
     @model_validator(mode="after")
     def _ordered(self) -> TissueOptions:
@@ -98,7 +102,9 @@ def _as_regions(value: Any) -> Any:
         return (value,)
     first = value[0] if isinstance(value, (list, tuple)) and value else None
     is_vertex = (
-        isinstance(first, (list, tuple)) and len(first) == 2 and not isinstance(first[0], (list, tuple))
+        isinstance(first, (list, tuple))
+        and len(first) == 2
+        and not isinstance(first[0], (list, tuple))
     )
     return (value,) if is_vertex else value
 
@@ -131,7 +137,8 @@ class SegmentationJob(_Frozen):
     batch_size
         Patches a predict call; None: chosen by device and memory.
     device, precision
-        "auto", or a torch device; "auto", "exact" (float32), "bf16" or "fp16".
+        "auto", or a torch device; "auto", "exact" (float32 as trained), "fp32" (float32,
+        regrouped), "bf16" or "fp16".
     window
         Weight of a patch's pixels where patches overlap.
     tissue
@@ -163,9 +170,11 @@ class SegmentationJob(_Frozen):
     model: str = "he-stain"
     weights: Path | None = None
     output: Path | None = None
-    mpp: Annotated[float, Field(gt=0)] | tuple[
-        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
-    ] | None = None
+    mpp: (
+        Annotated[float, Field(gt=0)]
+        | tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+        | None
+    ) = None
     resolution: ResolutionText | None = None
     patch_input_shape: OptionalShape = None
     patch_output_shape: OptionalShape = None

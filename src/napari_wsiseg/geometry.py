@@ -151,7 +151,8 @@ class Resolution:
             if match:
                 return cls(float(match["value"] or 1.0), unit)
         raise JobError(
-            f"{text!r} is not a resolution; write it like '0.5 mpp', '20x', 'level 1' or 'baseline 0.5'."
+            f"{text!r} is not a resolution; "
+            "write it like '0.5 mpp', '20x', 'level 1' or 'baseline 0.5'."
         )
 
     def __str__(self) -> str:
@@ -163,6 +164,4 @@ class Resolution:
 
 def size_at(size: Size, downsample: YX) -> Size:
     """Size of an image of level-0 `size` read at `downsample`: rounded, at least 1 px."""
-    return Size(
-        max(round(size.height / downsample.y), 1), max(round(size.width / downsample.x), 1)
-    )
+    return Size(max(round(size.height / downsample.y), 1), max(round(size.width / downsample.x), 1))

@@ -20,7 +20,7 @@ from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Region, Size
 
 CHUNK = 512
-"""Side of a stored chunk, in pixels of the stored map."""
+"""Side of a stored chunk, in pixels of the stored map, unless a grid says otherwise."""
 
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -28,6 +28,10 @@ Mask = NDArray[np.bool_]
 
 def _ceil_div(value: int, divisor: int) -> int:
     return -(-value // divisor)
+
+
+def _no_mask() -> Mask:
+    return np.empty((0, 0), bool)
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,16 @@ class PatchGrid:
     scale
         Canvas pixels per pixel of the stored map, along each axis.
     keep
-        (rows, columns) bool: the patches that are computed; None: all.
+        (rows, columns) bool: the patches that are computed; not given: all.
+    chunk
+        Side of the store's level-0 chunks, in pixels of the stored map; even, so that
+        no coarser pixel lies on two chunk rows of a level.
 
     Raises
     ------
     JobError
         If the output is larger than the input, the stride larger than the output
-        (which would leave gaps) or anything is below one pixel.
+        (which would leave gaps), the chunk's side odd or anything below one pixel.
     """
 
     canvas: Size
@@ -87,7 +94,8 @@ class PatchGrid:
     patch_output: Size
     stride: Size
     scale: int = 1
-    keep: Mask = field(default=None, compare=False)  # type: ignore[assignment]  # filled below
+    keep: Mask = field(default_factory=_no_mask, compare=False)
+    chunk: int = CHUNK
 
     def __post_init__(self) -> None:
         for name, size in (("patch_input", self.patch_input), ("stride", self.stride)):
@@ -106,7 +114,12 @@ class PatchGrid:
                     f"The stride {axis} {stride} is larger than the patch output {axis} {output} "
                     f"and would leave gaps; give at most {output}."
                 )
-        if self.keep is None:
+        if self.scale < 1 or self.chunk < 2 or self.chunk % 2:
+            raise JobError(
+                f"The scale is {self.scale} and the chunk {self.chunk}; "
+                "give a scale of at least 1 and an even chunk."
+            )
+        if self.keep.size == 0:
             object.__setattr__(self, "keep", np.ones(self.shape, bool))
         elif self.keep.shape != self.shape:
             raise JobError(f"The mask of kept patches is {self.keep.shape}, the grid {self.shape}.")
@@ -114,14 +127,12 @@ class PatchGrid:
     @cached_property
     def _y(self) -> _Axis:
         return _Axis(
-            self.canvas.height, self.patch_output.height, self.stride.height, CHUNK * self.scale
+            self.canvas.height, self.patch_output.height, self.stride.height, self.chunk_side
         )
 
     @cached_property
     def _x(self) -> _Axis:
-        return _Axis(
-            self.canvas.width, self.patch_output.width, self.stride.width, CHUNK * self.scale
-        )
+        return _Axis(self.canvas.width, self.patch_output.width, self.stride.width, self.chunk_side)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -150,6 +161,11 @@ class PatchGrid:
         )
 
     @property
+    def chunk_side(self) -> int:
+        """Side of a stored chunk, in canvas pixels."""
+        return self.chunk * self.scale
+
+    @property
     def map_size(self) -> Size:
         """Size of the stored map."""
         return Size(
@@ -168,7 +184,7 @@ class PatchGrid:
             int(self.tops[row]) - rows, int(self.lefts[column]) - columns, self.patch_input
         )
 
-    def masked(self, mask: Mask, min_mask_ratio: float = 0.0) -> Self:
+    def masked(self, mask: Mask | TissueTable, min_mask_ratio: float = 0.0) -> Self:
         """The grid that keeps the patches whose input holds enough tissue.
 
         Parameters
@@ -179,20 +195,13 @@ class PatchGrid:
             A patch is kept when more than this part of its input's mask pixels is
             set; a mask pixel that the input touches counts whole.
         """
-        height, width = mask.shape
-        inside = np.zeros((height + 1, width + 1), np.int64)
-        inside[1:, 1:] = mask.cumsum(0, dtype=np.int64).cumsum(1)
+        table = mask if isinstance(mask, TissueTable) else TissueTable(mask)
         rows, columns = self.margin
-        y0, y1 = _scaled(self.tops - rows, self.patch_input.height, height, self.canvas.height)
-        x0, x1 = _scaled(self.lefts - columns, self.patch_input.width, width, self.canvas.width)
-        count = (
-            inside[np.ix_(y1, x1)]
-            - inside[np.ix_(y0, x1)]
-            - inside[np.ix_(y1, x0)]
-            + inside[np.ix_(y0, x0)]
-        )
-        area = (y1 - y0)[:, None] * (x1 - x0)[None, :]
-        return replace(self, keep=self.keep & (count > min_mask_ratio * area))
+        height, width = table.shape
+        y = _scaled(self.tops - rows, self.patch_input.height, height, self.canvas.height)
+        x = _scaled(self.lefts - columns, self.patch_input.width, width, self.canvas.width)
+        area = (y[1] - y[0])[:, None] * (x[1] - x[0])[None, :]
+        return replace(self, keep=self.keep & (table.counts(y, x) > min_mask_ratio * area))
 
     @property
     def chunk_shape(self) -> tuple[int, int]:
@@ -215,7 +224,7 @@ class PatchGrid:
 
     def chunk_region(self, row: int, column: int) -> Region:
         """The canvas pixels of a chunk, cut at the canvas's edge."""
-        side = CHUNK * self.scale
+        side = self.chunk_side
         return Region(row * side, column * side, Size(side, side)).clipped(self.canvas)
 
     def frame(self, patches: Indices) -> Region:
@@ -232,6 +241,27 @@ class PatchGrid:
             _ceil_div(last.bottom, scale) * scale,
             _ceil_div(last.right, scale) * scale,
         ).clipped(self.canvas)
+
+
+class TissueTable:
+    """Counts the tissue in any box of a mask at once (a summed-area table).
+
+    Crow 1984, "Summed-area tables for texture mapping", SIGGRAPH 18, 207.
+    """
+
+    def __init__(self, mask: Mask) -> None:
+        self.shape = mask.shape
+        self._sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
+        self._sums[1:, 1:] = mask.cumsum(0, dtype=np.int64).cumsum(1)
+
+    def counts(self, rows: tuple[Indices, Indices], columns: tuple[Indices, Indices]) -> Indices:
+        """Set pixels in each box, for (firsts, ends) along both axes."""
+        (y0, y1), (x0, x1) = rows, columns
+        sums = self._sums
+        lower = sums[np.ix_(y1, x1)] - sums[np.ix_(y1, x0)]
+        upper = sums[np.ix_(y0, x1)] - sums[np.ix_(y0, x0)]
+        inside: Indices = lower - upper
+        return inside
 
 
 def _scaled(starts: Indices, length: int, pixels: int, canvas: int) -> tuple[Indices, Indices]:

@@ -22,7 +22,7 @@ from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import Indices, PatchGrid
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import FailedPatch, PatchBatch
-from napari_wsiseg.slides.base import Level, Slide, SlideInfo
+from napari_wsiseg.slides.base import Slide, SlideInfo
 
 READ_AHEAD = 2
 """Batches that wait, finished, for the model."""
@@ -32,8 +32,8 @@ _LARGEST_BLOCK = 2048
 
 
 def block_size(info: SlideInfo, downsample: YX, canvas: Size) -> Size:
-    """Side of the blocks to read at `downsample`: about 512 px, on the file's tiles if it can be."""
-    level = reading_level(info, downsample)
+    """Side of the blocks to read at `downsample`: 512 px, or on the file's tiles."""
+    level = info.levels[info.level_for(downsample)]
     sides = (
         _block_side(tile, target / own)
         for tile, target, own in zip(
@@ -42,16 +42,6 @@ def block_size(info: SlideInfo, downsample: YX, canvas: Size) -> Size:
     )
     height, width = sides
     return Size(min(height, canvas.height), min(width, canvas.width))
-
-
-def reading_level(info: SlideInfo, downsample: YX) -> Level:
-    """The coarsest level that is not coarser than `downsample`."""
-    fine = [
-        level
-        for level in info.levels
-        if level.downsample.y <= downsample.y * 1.01 and level.downsample.x <= downsample.x * 1.01
-    ]
-    return fine[-1] if fine else info.levels[0]
 
 
 def _block_side(tile: int, factor: float) -> int:

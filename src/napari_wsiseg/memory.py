@@ -13,13 +13,15 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self, TypeVar
 
 import numpy as np
 import psutil
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from napari_wsiseg.errors import StoreError
+
+S = TypeVar("S", bound=np.generic)
 
 _CGROUP = Path("/sys/fs/cgroup")
 _LEAST_FREE = 10**9
@@ -148,7 +150,7 @@ class Workspace:
         """Whether so many bytes more may lie in memory."""
         return not self._pressed and self.in_memory + nbytes <= self.budget - self.reserve
 
-    def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
+    def take(self, shape: tuple[int, ...], dtype: type[S] | np.dtype[S]) -> NDArray[S]:
         """A zero-filled array, in memory where there is room, else in a file.
 
         Raises
@@ -158,13 +160,12 @@ class Workspace:
         """
         nbytes = max(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, 1)
         if self.room(nbytes):
-            array: NDArray[np.generic] = np.zeros(shape, dtype)
-            return self._register(array, None)
+            return self._register(np.zeros(shape, dtype), None)
         file = self._file(nbytes)
         pages = mmap.mmap(file.fileno(), nbytes)
         return self._register(np.ndarray(shape, dtype, buffer=pages), file)
 
-    def keep(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def keep(self, array: NDArray[S]) -> NDArray[S]:
         """Count an array as ours: itself where there is room, else a copy in a file."""
         if self.room(array.nbytes):
             return self._register(array, None)
@@ -172,7 +173,7 @@ class Workspace:
         copy[...] = array
         return copy
 
-    def settle(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def settle(self, array: NDArray[S]) -> NDArray[S]:
         """The array itself, or, once memory is short, its copy on disk in its place."""
         if not self._pressed or self._holdings[id(array)].file is not None:
             return array
@@ -181,7 +182,7 @@ class Workspace:
         self.release(array)
         return moved
 
-    def release(self, array: NDArray[np.generic]) -> None:
+    def release(self, array: NDArray[Any]) -> None:
         """Give an array back; it must not be used any more."""
         with self._lock:
             holding = self._holdings.pop(id(array))
@@ -202,9 +203,7 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _register(
-        self, array: NDArray[np.generic], file: IO[bytes] | None
-    ) -> NDArray[np.generic]:
+    def _register(self, array: NDArray[S], file: IO[bytes] | None) -> NDArray[S]:
         with self._lock:
             self._holdings[id(array)] = _Holding(array.nbytes, file)
         return array

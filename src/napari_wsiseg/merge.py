@@ -32,7 +32,8 @@ def window_weights(window: Window, size: Size) -> NDArray[np.float32]:
     if window == "uniform":
         return np.ones((size.height, size.width), np.float32)
     rows, columns = (
-        np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in (size.height, size.width)
+        np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2)
+        for n in (size.height, size.width)
     )
     return np.maximum(np.outer(rows, columns), _LEAST_WEIGHT).astype(np.float32)
 
@@ -80,7 +81,10 @@ class RowMerger:
         self._bottom = 0
 
     def add(
-        self, indices: Indices, predictions: NDArray[np.float32], failed: frozenset[int] = frozenset()
+        self,
+        indices: Indices,
+        predictions: NDArray[np.float32],
+        failed: frozenset[int] = frozenset(),
     ) -> Iterator[Band]:
         """Add some patches and yield the bands that became final.
 

@@ -114,17 +114,20 @@ class ModelSpec:
             )
         if self.colors is not None and len(self.colors) != len(self.classes):
             raise ModelError(
-                f"Model {self.name!r} has {len(self.classes)} classes and {len(self.colors)} colours; give one each."
+                f"Model {self.name!r} has {len(self.classes)} classes and {len(self.colors)} "
+                "colours; give one each."
             )
         if unknown := set(self.thresholds) - set(self.classes):
             raise ModelError(
-                f"Model {self.name!r} has thresholds for {sorted(unknown)}; its classes are {self.classes}."
+                f"Model {self.name!r} has thresholds for {sorted(unknown)}; "
+                f"its classes are {self.classes}."
             )
         for small, large in zip(self.patch_output_shape, self.patch_input_shape, strict=True):
             if small > large:
                 raise ModelError(
-                    f"Model {self.name!r} has a patch_output_shape {self.patch_output_shape} larger than "
-                    f"its patch_input_shape {self.patch_input_shape}; the output lies inside the input."
+                    f"Model {self.name!r} has a patch_output_shape {self.patch_output_shape} "
+                    f"larger than its patch_input_shape {self.patch_input_shape}; "
+                    "the output lies inside the input."
                 )
         return self
 

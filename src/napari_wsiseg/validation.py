@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from napari_wsiseg.errors import WsisegError
 
-
 T = TypeVar("T")
 
 
@@ -39,7 +38,7 @@ def raises(error: type[WsisegError], subject: str) -> Callable[[type[T]], type[T
             except ValidationError as problem:
                 raise error(sentence(problem, subject)) from problem
 
-        cls.__init__ = init  # type: ignore[method-assign,misc]
+        cls.__init__ = init  # type: ignore[method-assign,assignment]
         return cls
 
     return decorate

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 MppSource = Literal["metadata", "nominal", "user"]
 
 
+# A level this much coarser than what is asked for still serves: scanners round mpp.
+_TOLERANCE = 1.01
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """One level of a file's pyramid.
@@ -112,6 +116,16 @@ class SlideInfo:
         # 10x is taken as 1 µm/px, as the nominal scale of a slide without metadata is.
         target = value if resolution.unit == "mpp" else 10 / value
         return YX(target / self.mpp.y, target / self.mpp.x)
+
+    def level_for(self, downsample: YX) -> int:
+        """Index of the level to read from: the coarsest that is not coarser than asked for."""
+        fits = [
+            index
+            for index, level in enumerate(self.levels)
+            if level.downsample.y <= downsample.y * _TOLERANCE
+            and level.downsample.x <= downsample.x * _TOLERANCE
+        ]
+        return fits[-1] if fits else 0
 
     def size_at(self, resolution: Resolution) -> Size:
         """Height and width of the whole slide at `resolution`."""

@@ -23,9 +23,6 @@ from napari_wsiseg.slides.tiles import TileCache
 if TYPE_CHECKING:
     import dask.array as da
 
-# A level this much coarser than what is asked for still serves: scanners round mpp.
-_TOLERANCE = 1.01
-
 
 class LevelSlide(ABC):
     """A slide made of levels; a reader gives `_read_level`, and `_release` where it must."""
@@ -57,7 +54,7 @@ class LevelSlide(ABC):
 
     def read_at(self, region: Region, downsample: YX) -> NDArray[np.uint8]:
         """`read` for a resolution that is known as level-0 pixels per pixel."""
-        level = self._level_for(downsample)
+        level = self.info.level_for(downsample)
         source = self.info.levels[level]
         factor = YX(downsample.y / source.downsample.y, downsample.x / source.downsample.x)
         return resample(lambda part: self.read_level(level, part), source.size, region, factor)
@@ -146,16 +143,6 @@ class LevelSlide(ABC):
             last = self._closed and self._readers == 0
         if last:
             self._release()
-
-    def _level_for(self, downsample: YX) -> int:
-        """The coarsest level that is not coarser than what is asked for."""
-        fits = [
-            index
-            for index, level in enumerate(self.info.levels)
-            if level.downsample.y <= downsample.y * _TOLERANCE
-            and level.downsample.x <= downsample.x * _TOLERANCE
-        ]
-        return fits[-1] if fits else 0
 
 
 class TiledSlide(LevelSlide):

@@ -1,0 +1,78 @@
+"""What makes two runs the same run, and what a result says of its making."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.engine.plan import RunPlan
+from napari_wsiseg.models import Segmenter, identity
+from napari_wsiseg.notice import RESEARCH_USE
+
+_PACKAGES = ("napari-wsiseg", "numpy", "torch", "zarr", "tifffile", "openslide-python")
+
+
+def run_values(plan: RunPlan, segmenter: Segmenter) -> dict[str, object]:
+    """The settled values that change numbers; plain JSON. Equal values: the same run.
+
+    Not among them: region, batch size, device, memory and paths.
+    """
+    grid = plan.grid
+    return {
+        "slide": plan.info.fingerprint,
+        "mpp": None if plan.info.mpp is None else list(plan.info.mpp),
+        "model": identity(segmenter),
+        "downsample": list(plan.downsample),
+        "patch_input": [grid.patch_input.height, grid.patch_input.width],
+        "patch_output": [grid.patch_output.height, grid.patch_output.width],
+        "stride": [grid.stride.height, grid.stride.width],
+        "scale": grid.scale,
+        "kept patches": hashlib.sha256(grid.keep.tobytes()).hexdigest(),
+        "tissue": None if plan.tissue is None else plan.tissue.sha256,
+        "window": plan.job.window,
+        "dtype": plan.job.dtype,
+    }
+
+
+def public_job(job: SegmentationJob) -> dict[str, object]:
+    """The job without a path: only file names' stems stand for files."""
+    values = job.model_dump(mode="json", exclude={"output", "slide"})
+    for name in ("weights", "tissue"):
+        value = getattr(job, name)
+        if isinstance(value, os.PathLike):
+            values[name] = Path(value).name
+    values["model"] = Path(job.model).name
+    return values
+
+
+def provenance(plan: RunPlan, segmenter: Segmenter) -> dict[str, object]:
+    """How the result came to be: slide, model, device, versions; no path, no slide property."""
+    info = plan.info
+    return {
+        "notice": RESEARCH_USE,
+        "slide": {
+            "stem": info.stem,
+            "fingerprint": info.fingerprint,
+            "height": info.size.height,
+            "width": info.size.width,
+            "mpp": None if info.mpp is None else list(info.mpp),
+            "mpp_source": info.mpp_source,
+            "objective_power": info.objective_power,
+            "format": info.vendor,
+        },
+        "resolution": str(plan.resolution),
+        "model": identity(segmenter),
+        "license": plan.spec.license,
+        "device": getattr(segmenter, "device", "unknown"),
+        "batch_size": plan.batch_size,
+        "tissue": None if plan.tissue is None else plan.tissue.parameters,
+        "versions": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,316 @@
+"""`plan`: a job meets a slide and a model; everything left open is settled, once.
+
+Nothing is written and nothing is predicted but a timing patch.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.engine.budget import Costs, MemoryNeed, budget_of, fitting_batch
+from napari_wsiseg.engine.fields import (
+    FieldSearch,
+    largest_field,
+    margins,
+    seconds_per_pixel,
+    widest_sensible,
+)
+from napari_wsiseg.engine.regions import chunks_meeting
+from napari_wsiseg.errors import JobError
+from napari_wsiseg.geometry import YX, Resolution, Size, size_at
+from napari_wsiseg.grid import PatchGrid, TissueTable
+from napari_wsiseg.loading import block_size
+from napari_wsiseg.models import Segmenter, load_model, models
+from napari_wsiseg.slides import Slide, open_slide
+from napari_wsiseg.slides.base import SlideInfo
+from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.tissue import TissueMask, tissue_for
+
+_ASSUMED_FIELD = 2048 * 2048
+_BATCH_PIXELS = 4 * 2**20
+_LARGEST_BATCH = 16
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A job with everything settled.
+
+    Parameters
+    ----------
+    job, info, spec
+        What was asked for, the slide and the model.
+    resolution, downsample
+        What the run reads at; level-0 pixels per pixel.
+    grid
+        Where patches and chunks lie, and which patches are kept.
+    wanted
+        (chunk rows, chunk columns) bool: the chunks that the job's region meets.
+    batch_size
+        Patches a predict call.
+    tissue
+        The mask behind `grid.keep`, or None where all of the slide is analysed.
+    budget
+        Bytes that the run may take above the loaded program.
+    need
+        Memory that it takes at the most, part by part; above the budget it works from disk.
+    disk_bytes
+        Bytes of the result, about.
+    seconds
+        How long it takes, about; None where the model is not loaded yet.
+    warnings
+        Sentences for the user.
+    """
+
+    job: SegmentationJob
+    info: SlideInfo
+    spec: ModelSpec
+    resolution: Resolution
+    downsample: YX
+    grid: PatchGrid
+    wanted: NDArray[np.bool_]
+    batch_size: int
+    tissue: TissueMask | None
+    budget: int
+    need: MemoryNeed
+    disk_bytes: int
+    seconds: float | None
+    warnings: tuple[str, ...]
+
+    @property
+    def size(self) -> Size:
+        """Size of the map."""
+        return self.grid.map_size
+
+    @property
+    def patches(self) -> int:
+        """Patches that the job's region needs."""
+        return len(self.grid.patches_for(self.wanted))
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that hold something."""
+        return int((self.wanted & (self.grid.owed > 0)).sum())
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the run takes above the loaded program, at the most."""
+        return min(self.need.total, max(self.budget, self.need.resident))
+
+    @property
+    def spills(self) -> bool:
+        """Whether the run works from disk from its start."""
+        return self.need.total > self.budget
+
+    @property
+    def map_downsample(self) -> YX:
+        """Level-0 pixels per pixel of the map."""
+        return YX(self.downsample.y * self.grid.scale, self.downsample.x * self.grid.scale)
+
+    @property
+    def map_mpp(self) -> YX | None:
+        """µm per pixel of the map; None for a slide without scale."""
+        if self.info.mpp is None:
+            return None
+        return YX(self.info.mpp.y * self.map_downsample.y, self.info.mpp.x * self.map_downsample.x)
+
+
+def plan(
+    job: SegmentationJob,
+    slide: Slide | None = None,
+    model: Segmenter | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+) -> RunPlan:
+    """Say what a run would do: size, patches, memory, disk, time. Writes nothing.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    slide, model
+        Open objects in place of the job's names. Without a model no time is foretold.
+    tissue
+        A mask (h, w) bool over the whole slide in place of the job's.
+
+    Raises
+    ------
+    JobError, SlideError, ModelError
+        If the job cannot be done.
+    """
+    with ExitStack() as stack:
+        if slide is None:
+            slide = stack.enter_context(job_slide(job))
+        spec = model.spec if model is not None else _spec_of(job)
+        return resolve(job, slide, spec, model, tissue, prior_result(job), foretell=True)
+
+
+def resolve(
+    job: SegmentationJob,
+    slide: Slide,
+    spec: ModelSpec,
+    segmenter: Segmenter | None,
+    tissue: NDArray[np.bool_] | None,
+    prior: ProbabilityMap | None,
+    *,
+    foretell: bool,
+) -> RunPlan:
+    """Settle everything that the job leaves open; what a result to be resumed had stands."""
+    info = slide.info
+    resolution = job.resolution or spec.resolution
+    downsample = info.downsample(resolution)
+    canvas = size_at(info.size, downsample)
+    scale = _save_scale(job, info, downsample)
+    budget = budget_of(job)
+    costs = Costs(
+        len(spec.classes),
+        job.dtype,
+        getattr(segmenter, "bytes_per_pixel", 0),
+        block_size(info, downsample, canvas),
+    )
+    mask = tissue_for(slide, job.tissue if tissue is None else tissue)
+    open_shapes = prior is None and _given_shapes(job) is None and spec.shift_period is not None
+    timed = segmenter is not None and (foretell or open_shapes)
+    speed = seconds_per_pixel(segmenter) if segmenter is not None and timed else None
+    search = FieldSearch(
+        canvas,
+        None if mask is None else TissueTable(mask.mask),
+        job.min_mask_ratio,
+        scale,
+        _ASSUMED_FIELD if speed is None else largest_field(speed),
+        lambda grid: _total(costs, grid, 1) <= budget,
+    )
+    grid = _grid(job, spec, search, prior)
+    batch_size = fitting_batch(costs, grid, job.batch_size or _usual_batch(grid), budget)
+    wanted = chunks_meeting(grid, downsample, job.region)
+    patches = grid.patches_for(wanted)
+    seconds = None if speed is None else speed * grid.patch_input.area * len(patches)
+    return RunPlan(
+        job=job,
+        info=info,
+        spec=spec,
+        resolution=resolution,
+        downsample=downsample,
+        grid=grid,
+        wanted=wanted,
+        batch_size=batch_size,
+        tissue=mask,
+        budget=budget,
+        need=costs.need(grid, grid.frame(patches), batch_size),
+        disk_bytes=costs.disk(grid, int((wanted & (grid.owed > 0)).sum())),
+        seconds=seconds,
+        warnings=_warnings(job, info, downsample, mask, batch_size),
+    )
+
+
+def job_slide(job: SegmentationJob) -> Slide:
+    """Open the job's slide."""
+    if job.slide is None:
+        raise JobError("The job names no slide; give its file (slide=...).")
+    return open_slide(job.slide, mpp=job.mpp)
+
+
+def prior_result(job: SegmentationJob) -> ProbabilityMap | None:
+    """The result that the job would go on with, if it is there."""
+    if job.output is None or job.on_exists != "resume" or not Path(job.output).exists():
+        return None
+    return ProbabilityMap.open(job.output)
+
+
+def _spec_of(job: SegmentationJob) -> ModelSpec:
+    known = models()
+    if job.model in known:
+        return known[job.model]
+    return load_model(job.model, weights=job.weights, device=job.device, trust=job.trust).spec
+
+
+def _total(costs: Costs, grid: PatchGrid, batch_size: int) -> int:
+    patches = grid.patches_for(np.ones(grid.chunk_shape, bool))
+    return costs.need(grid, grid.frame(patches), batch_size).total
+
+
+def _usual_batch(grid: PatchGrid) -> int:
+    return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // grid.patch_input.area))
+
+
+def _given_shapes(job: SegmentationJob) -> tuple[tuple[int, int] | None, ...] | None:
+    shapes = (job.patch_input_shape, job.patch_output_shape, job.stride_shape)
+    return None if shapes == (None, None, None) else shapes
+
+
+def _grid(
+    job: SegmentationJob, spec: ModelSpec, search: FieldSearch, prior: ProbabilityMap | None
+) -> PatchGrid:
+    """The job's shapes as given; else the resumed result's; else a wider field or the model's."""
+    if _given_shapes(job) is None:
+        if prior is not None and prior.grid.canvas == search.canvas:
+            before = prior.grid
+            return search.grid(before.patch_input, before.patch_output, before.stride)
+        if spec.shift_period is not None:
+            return widest_sensible(spec, search)
+    margin = margins(spec)
+    output = job.patch_output_shape
+    if output is None and job.patch_input_shape is not None:
+        height, width = job.patch_input_shape
+        output = (max(height - margin.height, 1), max(width - margin.width, 1))
+    output = output or spec.patch_output_shape
+    patch = job.patch_input_shape or (output[0] + margin.height, output[1] + margin.width)
+    stride = job.stride_shape
+    if stride is None:
+        own = spec.stride_shape or spec.patch_output_shape
+        stride = (min(own[0], output[0]), min(own[1], output[1]))
+    return search.grid(Size(*patch), Size(*output), Size(*stride))
+
+
+def _save_scale(job: SegmentationJob, info: SlideInfo, downsample: YX) -> int:
+    """Canvas pixels per stored pixel: a whole number, the same along both axes."""
+    if job.save_resolution is None:
+        return 1
+    target = info.downsample(job.save_resolution)
+    factor = target.y / downsample.y
+    scale = round(factor)
+    even = abs(target.x / downsample.x - factor) < 1e-3 * factor
+    if scale >= 1 and even and abs(factor - scale) < 1e-3 * scale:
+        return scale
+    near = sorted({max(int(factor), 1), max(int(factor), 1) + 1})
+    unit = job.save_resolution.unit
+    names = []
+    for whole in near:
+        if unit == "mpp" and info.mpp is not None:
+            names.append(f"'{info.mpp.y * downsample.y * whole:.6g} mpp'")
+        else:
+            names.append(f"'baseline {1 / (downsample.y * whole):.6g}'")
+    raise JobError(
+        f"save_resolution '{job.save_resolution}' is {factor:.4g} times coarser than the run's; "
+        f"it must be a whole number of times: the nearest are {' and '.join(names)}."
+    )
+
+
+def _warnings(
+    job: SegmentationJob,
+    info: SlideInfo,
+    downsample: YX,
+    tissue: TissueMask | None,
+    batch_size: int,
+) -> tuple[str, ...]:
+    warnings = list(tissue.warnings) if tissue is not None else []
+    factor = 1 / min(downsample)
+    if factor > 1.05:
+        warnings.append(
+            f"The run enlarges the slide {factor:.1f} times; the added pixels hold no more detail."
+        )
+    if info.mpp_source == "nominal":
+        warnings.append(
+            f"The slide does not say its µm per pixel; {info.mpp.y if info.mpp else 0:.3g} is "
+            "taken from the objective power. Areas are approximate."
+        )
+    if job.batch_size is not None and batch_size < job.batch_size:
+        warnings.append(
+            f"batch_size {job.batch_size} does not fit the memory budget; {batch_size} is used."
+        )
+    return tuple(warnings)

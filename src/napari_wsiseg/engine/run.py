@@ -1,0 +1,284 @@
+"""`segment`: joins the stages of a run and tells how it goes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.engine.identity import provenance, public_job, run_values
+from napari_wsiseg.engine.inference import Prediction, Predictor
+from napari_wsiseg.engine.plan import RunPlan, job_slide, prior_result, resolve
+from napari_wsiseg.engine.progress import Clock, Kind, Progress
+from napari_wsiseg.errors import InferenceError, JobError, StoreError
+from napari_wsiseg.geometry import Region
+from napari_wsiseg.loading import PatchLoader
+from napari_wsiseg.memory import Workspace
+from napari_wsiseg.merge import RowMerger
+from napari_wsiseg.messages import Band
+from napari_wsiseg.models import Segmenter, load_model, with_shapes
+from napari_wsiseg.slides import Slide
+from napari_wsiseg.store import MapLayout, MapWriter, ProbabilityMap, RunInfo, TissueImage
+from napari_wsiseg.store.state import Status
+
+
+def run(
+    job: SegmentationJob,
+    slide: Slide | None = None,
+    model: Segmenter | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+) -> ProbabilityMap:
+    """`segment` to its end; returns the map."""
+    result = None
+    for progress in segment(job, slide, model, tissue):
+        result = progress.result
+    assert result is not None  # noqa: S101 - `segment` yields at least its end
+    return result
+
+
+def segment(
+    job: SegmentationJob,
+    slide: Slide | None = None,
+    model: Segmenter | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+) -> Iterator[Progress]:
+    """Segment a slide; yields after every batch and every finished row of chunks.
+
+    Closing the generator cancels the run: what is finished stays and the same job
+    goes on from there.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    slide, model
+        Open objects in place of the job's names.
+    tissue
+        A mask (h, w) bool over the whole slide in place of the job's; kept in the result.
+
+    Yields
+    ------
+    Progress
+
+    Raises
+    ------
+    WsisegError
+        JobError, SlideError and ModelError before an output exists; InferenceError
+        and StoreError also later, with every finished row kept.
+    """
+    with ExitStack() as stack:
+        if slide is None:
+            slide = stack.enter_context(job_slide(job))
+        prior = prior_result(job)
+        if model is None:
+            model = load_model(
+                job.model,
+                weights=job.weights,
+                device=job.device,
+                precision=job.precision,
+                trust=job.trust,
+            )
+        plan = resolve(job, slide, model.spec, model, tissue, prior, foretell=False)
+        folder = stack.enter_context(_scratch(job.output))
+        workspace = stack.enter_context(Workspace(plan.budget, folder, plan.need.resident))
+        model = with_shapes(model, plan.grid.patch_input, plan.grid.patch_output)
+        yield from _Run(plan, slide, model, prior, workspace).steps()
+
+
+@contextmanager
+def _scratch(output: Path | None) -> Iterator[Path]:
+    """Where working files lie: beside the output, which has room for it."""
+    if output is None:
+        yield Path(tempfile.gettempdir())
+        return
+    folder = Path(output).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    yield folder
+
+
+class _Run:
+    """One run: the stages, and the counts that progress tells of."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        slide: Slide,
+        segmenter: Segmenter,
+        prior: ProbabilityMap | None,
+        workspace: Workspace,
+    ) -> None:
+        self._plan = plan
+        self._slide = slide
+        self._segmenter = segmenter
+        self._prior = prior
+        self._workspace = workspace
+        self._predictor = Predictor(segmenter, plan.grid, plan.batch_size)
+        self._clock = Clock()
+        self._done = 0
+        self._rows_done = 0
+        self._told_spill = False
+
+    def steps(self) -> Iterator[Progress]:
+        """Run to the end."""
+        plan = self._plan
+        identity = run_values(plan, self._segmenter)
+        writer = self._resumed(identity)
+        unfinished = plan.grid.owed > 0 if writer is None else writer.unfinished
+        self._chunks = plan.wanted & unfinished
+        self._patches = plan.grid.patches_for(self._chunks)
+        status: Status = "failed"
+        try:
+            with self._loader() as loader:
+                predictions = self._predictions(loader)
+                # The first answer is checked before there is an output to spoil.
+                first = next(predictions, None)
+                self._writer = writer = writer or self._created(identity)
+                yield from self._write(first, predictions)
+            status = "complete"
+        except (GeneratorExit, KeyboardInterrupt):
+            status = "cancelled"
+            raise
+        finally:
+            if writer is not None:
+                writer.close(status)
+        yield self._progress("done")
+
+    def _resumed(self, identity: dict[str, object]) -> MapWriter | None:
+        """The writer of the output that is there, or None where there is to be a new one."""
+        output = self._plan.job.output
+        if output is None:
+            return None
+        if self._prior is not None:
+            return MapWriter.resume(output, identity, self._workspace)
+        if self._plan.job.on_exists == "error" and output.exists():
+            raise JobError(f"{output} exists; name another output, or resume or overwrite it.")
+        return None
+
+    def _created(self, identity: dict[str, object]) -> MapWriter:
+        plan, job = self._plan, self._plan.job
+        layout = MapLayout(
+            grid=plan.grid,
+            spec=plan.spec,
+            dtype=job.dtype,
+            downsample=plan.map_downsample,
+            slide_size=plan.info.size,
+            mpp=plan.map_mpp,
+            mpp_source=plan.info.mpp_source,
+        )
+        mask = plan.tissue
+        return MapWriter.create(
+            job.output,
+            layout,
+            RunInfo(identity, public_job(job), provenance(plan, self._segmenter)),
+            self._workspace,
+            tissue=None if mask is None else TissueImage(mask.mask, mask.parameters, mask.sha256),
+            overwrite=job.on_exists == "overwrite",
+        )
+
+    def _loader(self) -> PatchLoader:
+        plan = self._plan
+        return PatchLoader(
+            self._slide,
+            plan.downsample,
+            plan.grid,
+            self._patches,
+            plan.batch_size,
+            self._workspace,
+        )
+
+    def _predictions(self, loader: PatchLoader) -> Iterator[Prediction]:
+        for batch in loader:
+            yield self._predictor(batch)
+
+    def _write(
+        self, first: Prediction | None, predictions: Iterator[Prediction]
+    ) -> Iterator[Progress]:
+        for sentence in self._plan.warnings:
+            yield self._warn(sentence)
+        if not self._plan.grid.keep.any():
+            yield self._warn("No tissue was found: the result is complete and empty.")
+        self._writer.begin(self._chunks)
+        if first is None:
+            return
+        merger = RowMerger(
+            self._plan.grid,
+            self._patches,
+            len(self._plan.spec.classes),
+            self._plan.job.window,
+            self._workspace,
+        )
+        try:
+            yield from self._merged(merger, first)
+            for prediction in predictions:
+                yield from self._merged(merger, prediction)
+            yield from self._put(merger.finish())
+            self._writer.flush()
+            yield from self._finished_rows()
+        finally:
+            merger.close()
+
+    def _merged(self, merger: RowMerger, prediction: Prediction) -> Iterator[Progress]:
+        self._done += len(prediction.indices)
+        self._clock.patches(self._done)
+        if prediction.failed:
+            if self._plan.job.strict:
+                bad = prediction.failed[0]
+                raise InferenceError(
+                    f"The patch in grid row {bad.row}, column {bad.column} failed: {bad.reason}; "
+                    "run without strict to leave such patches out."
+                )
+            self._writer.fail(prediction.failed)
+            for bad in prediction.failed:
+                yield self._warn(
+                    f"The patch in grid row {bad.row}, column {bad.column} was left out: "
+                    f"{bad.reason}"
+                )
+        bands = merger.add(prediction.indices, prediction.values, prediction.failed_positions)
+        yield from self._put(bands)
+        yield from self._watch()
+        yield self._progress("batch")
+
+    def _put(self, bands: Iterator[Band]) -> Iterator[Progress]:
+        for band in bands:
+            self._writer.add(band)
+            yield from self._finished_rows()
+
+    def _finished_rows(self) -> Iterator[Progress]:
+        for region in self._writer.finished_rows():
+            self._rows_done += 1
+            yield self._progress("row", region=region)
+
+    def _watch(self) -> Iterator[Progress]:
+        self._workspace.watch()
+        if self._workspace.spilled and not self._told_spill:
+            self._told_spill = True
+            yield self._progress("spill", message="Working from disk: slower, same result.")
+
+    def _warn(self, sentence: str) -> Progress:
+        self._writer.warn(sentence)
+        return self._progress("warning", message=sentence)
+
+    def _progress(
+        self, kind: Kind, region: Region | None = None, message: str | None = None
+    ) -> Progress:
+        return Progress(
+            kind=kind,
+            result=self._writer.map,
+            row=self._rows_done,
+            rows=int(self._chunks.any(1).sum()),
+            patches_done=self._done,
+            patches_total=len(self._patches),
+            elapsed=self._clock.elapsed,
+            eta=self._clock.eta(self._done, len(self._patches)),
+            memory=self._workspace.used(),
+            region=region,
+            message=message,
+        )

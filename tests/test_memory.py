@@ -1,0 +1,104 @@
+"""Working arrays in memory and on disk; what the machine and its control groups have left."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_wsiseg import memory
+from napari_wsiseg.errors import StoreError
+from napari_wsiseg.memory import Workspace
+
+
+def test_arrays_go_to_disk_once_the_budget_is_taken(tmp_path: Path) -> None:
+    with Workspace(1000, tmp_path) as workspace:
+        first = workspace.take((100, 8), np.uint8)
+        assert not workspace.spilled
+        second = workspace.take((101, 2), np.uint8)
+        assert workspace.spilled
+        assert workspace.in_memory == 800
+        second[...] = 7
+        workspace.release(first)
+        third = workspace.take((1000,), np.uint8)
+        assert workspace.in_memory == 1000
+        np.testing.assert_array_equal(second, 7)
+        assert not third.any()
+
+
+def test_the_reserve_is_not_handed_out(tmp_path: Path) -> None:
+    with Workspace(1000, tmp_path, reserve=600) as workspace:
+        workspace.take((401,), np.uint8)
+        assert workspace.spilled
+
+
+def test_working_files_have_no_name(tmp_path: Path) -> None:
+    """A killed run must not leave them behind."""
+    with Workspace(0, tmp_path) as workspace:
+        array = workspace.take((4096,), np.uint8)
+        array[:] = 1
+        names = list(tmp_path.iterdir())
+    if os.name == "posix":
+        assert names == []
+
+
+def test_an_array_settles_on_disk_under_pressure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Workspace(10**9, tmp_path) as workspace:
+        array = workspace.take((3, 4), np.float32)
+        array[...] = np.arange(12).reshape(3, 4)
+        workspace.watch()
+        assert workspace.settle(array) is array
+        monkeypatch.setattr(memory, "machine_memory", lambda: memory.MachineMemory(10**12, 10**8))
+        workspace.watch()
+        moved = workspace.settle(array)
+        assert moved is not array
+        assert workspace.in_memory == 0
+        np.testing.assert_array_equal(moved, np.arange(12).reshape(3, 4))
+        assert workspace.settle(moved) is moved
+
+
+def test_our_own_growth_above_the_budget_is_pressure(tmp_path: Path) -> None:
+    with Workspace(50 * 10**6, tmp_path) as workspace:
+        ballast = np.ones(100 * 10**6, np.uint8)
+        workspace.watch()
+        assert not workspace.room(1)
+        del ballast
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with Workspace(0, tmp_path) as workspace, pytest.raises(StoreError, match="No room for 5 MB"):
+        workspace.take((5_000_000,), np.uint8)
+    gc.collect()
+
+
+def test_control_groups_of_both_versions_count(tmp_path: Path) -> None:
+    membership = tmp_path / "cgroup"
+    membership.write_text("4:memory,hugetlb:/a\n3:cpu:/b\n0::/c/d\n")
+    v1, v2 = tmp_path / "memory" / "a", tmp_path / "c" / "d"
+    for folder in (v1, v2):
+        folder.mkdir(parents=True)
+    (v1 / "memory.limit_in_bytes").write_text("9000\n")
+    (v1 / "memory.usage_in_bytes").write_text("5000\n")
+    (v1 / "memory.stat").write_text("cache 1\ntotal_inactive_file 1000\n")
+    (v2 / "memory.max").write_text("max\n")
+    (v2 / "memory.current").write_text("1\n")
+    (v2 / "memory.stat").write_text("inactive_file 0\n")
+    (v2.parent / "memory.max").write_text("7000\n")
+    (v2.parent / "memory.current").write_text("6500\n")
+    (v2.parent / "memory.stat").write_text("inactive_file 500\n")
+    limits = list(memory._cgroup_limits(membership, tmp_path))
+    assert limits == [(9000, 4000), (7000, 6000)]
+
+
+def test_without_control_groups_there_are_no_limits(tmp_path: Path) -> None:
+    assert list(memory._cgroup_limits(tmp_path / "none", tmp_path)) == []
