@@ -51,7 +51,7 @@ class Footer:
     def below(cls, picture: Size) -> Self:
         """A footer that suits a picture of this size."""
         longer = max(picture.height, picture.width)
-        return cls(max(picture.width, min(longer, _LEAST_WIDTH)), max(13, round(longer / 64)))
+        return cls(max(picture.width, _LEAST_WIDTH), max(13, round(longer / 64)))
 
     def line(self, *sentences: str, small: bool = False) -> None:
         """Sentences in a row, wrapped at the margin."""

@@ -21,7 +21,7 @@ from napari_wsiseg.export.footer import Entry, Footer
 from napari_wsiseg.export.target import check_free, new_file
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule, label_pyramid
-from napari_wsiseg.measure import NOT_ANALYSED, TOTAL, UNCLASSIFIED, AreaTable, measure
+from napari_wsiseg.measure import NOT_ANALYSED, TOTAL, UNCLASSIFIED, AreaRow, AreaTable, measure
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import ProbabilityMap
@@ -29,6 +29,11 @@ from napari_wsiseg.store import ProbabilityMap
 SMALLEST, LARGEST = 200, 10_000
 
 _OPACITY = 0.5
+_SOURCES = {
+    "metadata": "from the slide's file",
+    "nominal": "from the objective power: approximate",
+    "user": "as given by the user",
+}
 # A scale bar takes at most this part of the picture's width.
 _BAR_PART = 0.3
 
@@ -188,7 +193,12 @@ def _entries(pm: ProbabilityMap, areas: AreaTable) -> list[Entry]:
     """A class each with its colour and share, then what of the tissue is in none."""
     colors = dict(zip(pm.spec.classes, pm.spec.class_colors, strict=True))
     rows = [*areas.classes, areas[UNCLASSIFIED]]
-    return [Entry(f"{row.name} {_percent(row.fraction)}", colors.get(row.name)) for row in rows]
+    return [Entry(f"{row.name} {_extent(row)}", colors.get(row.name)) for row in rows]
+
+
+def _extent(row: AreaRow) -> str:
+    mm2 = "" if row.area_mm2 is None else f" ({row.area_mm2:.3g} mm²)"
+    return f"{_percent(row.fraction)}{mm2}"
 
 
 def _percent(fraction: float | None) -> str:
@@ -227,7 +237,7 @@ def _scale(pm: ProbabilityMap, downsample: YX, width: int) -> tuple[float, str] 
 def _scale_words(pm: ProbabilityMap) -> str:
     if pm.mpp is None:
         return "Scale unknown"
-    return "(scale from the objective power: approximate)" if pm.mpp_source == "nominal" else ""
+    return f"(scale {_SOURCES[pm.mpp_source]})" if pm.mpp_source is not None else ""
 
 
 def _provenance(pm: ProbabilityMap, rule: DecisionRule) -> PngInfo:
