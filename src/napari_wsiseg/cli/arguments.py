@@ -1,0 +1,208 @@
+"""Reads what people type: numbers for two axes, regions, slides in folders and patterns."""
+
+from __future__ import annotations
+
+import glob
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.errors import JobError, SlideError, SlideWarning
+from napari_wsiseg.geometry import Polygon, Region, Size
+
+Number = TypeVar("Number", int, float)
+
+
+def job_of(file: Path | None, given: Mapping[str, object]) -> SegmentationJob:
+    """The job in a YAML file, or the default one, with what is given (not None) in its place.
+
+    Raises
+    ------
+    JobError
+        If the file cannot be read, or a value is out of its range.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        read = SegmentationJob.from_yaml(file)
+        values = {name: getattr(read, name) for name in read.model_fields_set}
+    return SegmentationJob(
+        **values | {name: value for name, value in given.items() if value is not None}
+    )
+
+
+def places(
+    job: SegmentationJob, output: Path | None, slides: int
+) -> tuple[SegmentationJob, Path | None]:
+    """Where results go: the job with a result's own path, or a folder for them beside it.
+
+    A path that ends in .zarr, and the `output` of a job file, is a result's own.
+
+    Raises
+    ------
+    JobError
+        If one path is to hold the results of several slides, or a file stands in the way.
+    """
+    if output is not None and output.suffix.lower() != ".zarr":
+        if output.exists() and not output.is_dir():
+            raise JobError(f"--output {output} is a file; give a folder.")
+        return job, output
+    own = output or job.output
+    if own is None:
+        return job, Path()
+    if slides > 1:
+        raise JobError(
+            f"{own} cannot hold the results of {slides} slides; give a folder with --output."
+        )
+    return job.model_copy(update={"output": own}), None
+
+
+def one_or_two(
+    option: str, text: str, kind: Callable[[str], Number]
+) -> Number | tuple[Number, Number]:
+    """Read "450" or "450,300" (y, x).
+
+    Raises
+    ------
+    JobError
+        If the text is neither.
+    """
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) == 1:
+        return values[0]
+    if len(values) == 2:
+        return values[0], values[1]
+    raise JobError(f"{option} cannot be {text!r}; give one number, or two as 'y,x'.")
+
+
+def regions(texts: Sequence[str]) -> tuple[Region | Polygon, ...]:
+    """Read each "top,left,height,width", or a GeoJSON file of polygons.
+
+    Raises
+    ------
+    JobError
+        If a text is neither, or the file holds no polygon.
+    """
+    found: list[Region | Polygon] = []
+    for text in texts:
+        box = _box(text)
+        if box is not None:
+            found.append(box)
+        else:
+            found += _outlines(text)
+    return tuple(found)
+
+
+def _box(text: str) -> Region | None:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        return None
+    if len(numbers) != 4:
+        return None
+    top, left, height, width = numbers
+    if height < 1 or width < 1:
+        raise JobError(f"--region {text!r} holds no pixel; height and width are at least 1.")
+    return Region(top, left, Size(height, width))
+
+
+def _outlines(text: str) -> list[Polygon]:
+    """The outer rings of a GeoJSON file's polygons, from (x, y) to (y, x)."""
+    path = Path(text)
+    if not path.is_file():
+        raise JobError(
+            f"--region {text!r} is neither 'top,left,height,width' in level-0 pixels "
+            "nor a GeoJSON file."
+        )
+    try:
+        rings = list(_rings(json.loads(path.read_text(encoding="utf-8"))))
+        outlines: list[Polygon] = [
+            tuple((float(y), float(x)) for x, y, *_ in ring[:-1]) for ring in rings
+        ]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise JobError(
+            f"{path} cannot be read as GeoJSON ({type(error).__name__}: {error})."
+        ) from error
+    if not outlines:
+        raise JobError(f"{path} holds no Polygon; draw the regions as polygons in level-0 pixels.")
+    return outlines
+
+
+def _rings(shape: dict[str, object]) -> Iterator[list[list[float]]]:
+    match shape:
+        case {"type": "FeatureCollection", "features": list(members)} | {
+            "type": "GeometryCollection",
+            "geometries": list(members),
+        }:
+            for member in members:
+                yield from _rings(member)
+        case {"type": "Feature", "geometry": dict(geometry)}:
+            yield from _rings(geometry)
+        case {"type": "Polygon", "coordinates": [list(outer), *_]}:
+            yield outer
+        case {"type": "MultiPolygon", "coordinates": list(polygons)}:
+            for outer, *_ in polygons:
+                yield outer
+
+
+def find_slides(arguments: Iterable[str]) -> list[Path]:
+    """Files, folders and patterns -> slides, in the order given, each once.
+
+    A folder stands for the slides in it (not in its subfolders), unless it is a slide
+    itself (OME-Zarr, DICOM).
+
+    Raises
+    ------
+    JobError
+        If an argument stands for nothing.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument).expanduser()
+        if path.exists():
+            matches = [path]
+        else:
+            # Not `Path.glob`: a pattern may start anywhere, also at a root.
+            names = glob.glob(str(path), recursive=True)  # noqa: PTH207
+            matches = [Path(name) for name in sorted(names)]
+            if not matches:
+                raise JobError(f"There is no slide {argument}; check the name.")
+        slides = [slide for match in matches for slide in _slides_at(match)]
+        if not slides:
+            raise JobError(f"There is no slide in {argument}; `napari-wsiseg info FILE` says why.")
+        found.update(dict.fromkeys(slides))
+    return list(found)
+
+
+def _slides_at(path: Path) -> list[Path]:
+    if not path.is_dir() or _opens(path):
+        return [path]
+    return [member for member in sorted(path.iterdir()) if _is_slide(member)]
+
+
+def _is_slide(path: Path) -> bool:
+    """Whether a folder's member is to be run: a slide by content, or by its name alone."""
+    from napari_wsiseg.slides import READERS
+
+    # macOS puts a "._" file beside each on foreign disks.
+    if path.name.startswith("."):
+        return False
+    named = any(path.suffix.lower() in reader.suffixes for reader in READERS)
+    return (named and path.is_file()) or _opens(path)
+
+
+def _opens(path: Path) -> bool:
+    from napari_wsiseg.slides import open_slide
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SlideWarning)
+            open_slide(path).close()
+    except SlideError:
+        return False
+    return True

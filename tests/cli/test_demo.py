@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+from PIL import Image
+
+import napari_wsiseg as ws
+from napari_wsiseg import demo
+from napari_wsiseg.cli.app import run
+from napari_wsiseg.notice import RESEARCH_USE
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demo") / "immunohistochemistry.tif"
+    demo.write_slide(path)
+    return path
+
+
+class TestMadeSlide:
+    def test_it_is_a_jpeg_pyramid_that_openslide_opens(self, made):
+        with openslide.OpenSlide(made) as slide:
+            assert slide.level_dimensions == tuple((side, side) for side in (4096, 2048, 1024, 512))
+            assert "openslide.mpp-x" not in slide.properties
+        with tifffile.TiffFile(made) as file:
+            assert {page.compression.name for page in file.pages} == {"JPEG"}
+            assert all(page.is_tiled for page in file.pages)
+
+    def test_its_first_corner_is_the_micrograph(self, made):
+        from skimage.data import immunohistochemistry
+
+        with ws.open_slide(made) as slide:
+            assert slide.info.mpp is None
+            pixels = slide.read(ws.Region(0, 0, ws.Size(512, 512)), ws.Resolution.parse("level 0"))
+        difference = np.abs(pixels.astype(int) - immunohistochemistry())
+        assert difference.mean() < 3
+
+    def test_nothing_is_left_beside_it(self, made):
+        assert [path.name for path in made.parent.iterdir()] == [made.name]
+
+
+def test_the_demo_and_again(made, tmp_path, capsys):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    shutil.copy(made, folder)
+    for _ in range(2):
+        assert run(["demo", "--output", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    # What scikit-image's picture has at an optical density of 0.25: 55.2 % (JPEG costs a little).
+    found = re.search(r"DAB-positive area ([0-9.]+) % of tissue at DAB OD >= 0.25", out)
+    assert float(found[1]) == pytest.approx(55.2, abs=1)
+    assert "Scale unknown" in out
+    assert RESEARCH_USE in out
+    assert err.count("row 8/8") == 2
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "immunohistochemistry-overlay.png",
+        "immunohistochemistry.ome.zarr",
+        "immunohistochemistry.tif",
+    ]
+    with ws.ProbabilityMap.open(folder / "immunohistochemistry.ome.zarr") as pm:
+        assert pm.status == "complete"
+    with Image.open(folder / "immunohistochemistry-overlay.png") as picture:
+        assert picture.width >= 1000
+
+
+class TestRealSlide:
+    def test_a_cached_one_needs_no_network(self, real_slide, tmp_path, monkeypatch, capsys):
+        cache = tmp_path / "cache"
+        (cache / "slides").mkdir(parents=True)
+        shutil.copy(real_slide, cache / "slides")
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: cache)
+        assert run(["demo", "--real", "-o", str(tmp_path / "out")]) == 0
+        assert "Eosin-dominant" in capsys.readouterr().out
+        assert (tmp_path / "out" / "CMU-1-Small-Region-overlay.png").exists()
+
+    def test_offline_is_one_sentence(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path)
+        # A proxy that does not answer: every request fails.
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert run(["demo", "--real", "-o", str(tmp_path / "out")]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("Error: CMU-1-Small-Region.svs could not be downloaded")
+        assert err.count("\n") == 1
