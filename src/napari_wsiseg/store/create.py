@@ -1,0 +1,87 @@
+"""Begins results and reopens them for writing; knows no run and no band."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zarr.storage import LocalStore
+
+from napari_wsiseg.errors import StoreError
+from napari_wsiseg.store.arrays import create_arrays, open_arrays
+from napari_wsiseg.store.drafts import draft_of
+from napari_wsiseg.store.homes import Memory, WritableFolder
+from napari_wsiseg.store.layout import MapLayout, TissueImage
+from napari_wsiseg.store.lock import WriterLock
+from napari_wsiseg.store.map import ProbabilityMap
+from napari_wsiseg.store.metadata import RunInfo, attributes, read_metadata
+from napari_wsiseg.store.state import State, write_state
+from napari_wsiseg.store.tissue_labels import tissue_attributes, write_tissue
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+
+def create_folder(
+    target: Path,
+    layout: MapLayout,
+    info: RunInfo,
+    tissue: TissueImage | None,
+    *,
+    overwrite: bool,
+) -> WritableFolder:
+    """An empty result on disk, locked.
+
+    Raises
+    ------
+    StoreError
+        If something stands in the way, or the disk refuses; nothing is left then.
+    """
+    with draft_of(target, overwrite=overwrite) as draft:
+        _fill(LocalStore(draft.folder), layout, info, tissue)
+        write_state(draft.folder, State())
+    return WritableFolder(target, layout.grid.chunk_shape, draft.lock.moved(target))
+
+
+def create_memory(layout: MapLayout, info: RunInfo, tissue: TissueImage | None) -> Memory:
+    """An empty result in memory."""
+    home = Memory(layout.grid.chunk_shape)
+    _fill(home.store, layout, info, tissue)
+    return home
+
+
+def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
+    """A result on disk that has this identity, locked.
+
+    Raises
+    ------
+    StoreError
+        If it has another, is being written or cannot be read.
+    """
+    stored = read_metadata(target).info
+    if names := stored.differences(identity):
+        differences = ", ".join(
+            f"{name} ({stored.identity.get(name)!r} there, {identity.get(name)!r} here)"
+            for name in names
+        )
+        raise StoreError(
+            f"{target} cannot be continued: it differs in {differences}; choose another output, "
+            "or start over with on_exists='overwrite'."
+        )
+    lock = WriterLock.acquire(target)
+    try:
+        shape = ProbabilityMap.open(target).grid.chunk_shape
+        return WritableFolder(target, shape, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _fill(store: Store, layout: MapLayout, info: RunInfo, tissue: TissueImage | None) -> None:
+    described = None if tissue is None else tissue_attributes(layout, tissue)
+    has_tissue = tissue is not None
+    create_arrays(store, layout, attributes(layout, info, has_tissue=has_tissue), described)
+    arrays = open_arrays(store, layout, has_tissue=has_tissue)
+    if tissue is not None and arrays.tissue is not None:
+        write_tissue(arrays.tissue, layout, tissue.mask)

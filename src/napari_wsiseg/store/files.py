@@ -1,0 +1,250 @@
+"""Folders of keys whose files are whole or not there, also after a power cut.
+
+Knows no map, only paths, keys and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zarr.storage import LocalStore, MemoryStore, WrapperStore
+
+from napari_wsiseg.errors import StoreError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import ByteRequest, Store
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+PARTIAL = ".partial"
+"""How the names of files and folders end that are not finished."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what the disk complains of into one sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror or error}; mend that and run again, "
+            "finished rows are kept."
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder last; Windows does so by itself."""
+    if os.name != "nt":
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make a folder and all that is in it last."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(parent, name))
+        sync_folder(Path(parent))
+
+
+def partial_name(path: Path) -> Path:
+    """A temporary name beside `path` that nobody else takes."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file's content at once: old or new, never between.
+
+    Raises
+    ------
+    StoreError
+        If the disk refuses; the old content then stands.
+    """
+    temporary = partial_name(path)
+    with naming(path):
+        try:
+            temporary.write_bytes(data)
+            _sync(temporary)
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+class DurableStore(LocalStore):
+    """A folder in which what was set shows at the next `commit`, and then lasts.
+
+    Zarr's own store renames without fsync: after a power cut a file may be there and
+    empty. Here all files of a commit are synced, renamed in the order in which they
+    were set, and then their folders are synced.
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self._staged: list[tuple[Path, Path]] = []
+        self._folders: set[Path] = set()
+        self._lock = threading.Lock()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write under a temporary name, to be renamed by `commit`."""
+        await asyncio.to_thread(self._stage, self.root / key, value)
+
+    async def delete(self, key: str) -> None:
+        """Remove a file now; `commit` makes that last."""
+        path = self.root / key
+        if path.is_file():
+            with naming(path):
+                path.unlink()
+            with self._lock:
+                self._folders.add(path.parent)
+
+    def commit(self) -> None:
+        """Show and keep what was set since the last commit.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses; files not renamed by then are dropped.
+        """
+        with self._lock:
+            staged, self._staged = self._staged, []
+            folders, self._folders = self._folders, set()
+        try:
+            for temporary, path in staged:
+                with naming(path):
+                    _sync(temporary)
+            for temporary, path in staged:
+                with naming(path):
+                    temporary.replace(path)
+                folders.add(path.parent)
+            for folder in folders:
+                with naming(folder):
+                    sync_folder(folder)
+        except StoreError:
+            _drop(staged)
+            raise
+
+    def abort(self) -> None:
+        """Drop what was set since the last commit."""
+        with self._lock:
+            staged, self._staged = self._staged, []
+        _drop(staged)
+
+    def _stage(self, path: Path, value: Buffer) -> None:
+        temporary = partial_name(path)
+        with self._lock:
+            self._staged.append((temporary, path))
+        with naming(path):
+            self._make_folder(path.parent)
+            with temporary.open("wb") as file:
+                file.write(value.as_buffer_like())
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder; the ones that gained a name are synced by `commit`."""
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            with self._lock:
+                self._folders.add(folder.parent)
+
+
+def _drop(staged: list[tuple[Path, Path]]) -> None:
+    for temporary, _ in staged:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+class MovableStore(WrapperStore["Store"]):
+    """Keys in memory that can move to a temporary folder under the arrays that use them.
+
+    The folder goes when the store is closed or no array holds it any more. Open arrays
+    over it with mode "r+": Zarr wraps a store for "r" in a copy, which would not move.
+
+    Attributes
+    ----------
+    lock
+        Held by whoever writes; `move` waits for it.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self._buffers: dict[str, Buffer] = {}
+        super().__init__(MemoryStore(self._buffers) if store is None else store)
+        self.lock = threading.RLock()
+        self._closed = False
+        self._remove: weakref.finalize[..., MovableStore] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory; 0 once moved."""
+        return sum(len(value) for value in self._buffers.values())
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the keys lie once moved."""
+        return self._store.root if isinstance(self._store, LocalStore) else None
+
+    def move(self, parent: Path | None = None) -> None:
+        """Move the keys to a new temporary folder in `parent`; a second call does nothing.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses; the keys then stay in memory.
+        """
+        with self.lock:
+            if self.folder is not None:
+                return
+            parent = Path(tempfile.gettempdir()) if parent is None else parent
+            with naming(parent):
+                folder = Path(tempfile.mkdtemp(prefix="napari-wsiseg-", dir=parent))
+                try:
+                    self.copy_to(folder)
+                except OSError:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
+            self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._store = LocalStore(folder)
+            self._buffers = {}
+
+    def copy_to(self, folder: Path) -> None:
+        """Write the keys as files of an existing folder."""
+        if self.folder is not None:
+            shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        for key, value in self._buffers.items():
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(value.to_bytes())
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The value of a key; a closed store refuses, where Zarr would read zeros."""
+        if self._closed:
+            raise StoreError("The map was closed and is gone; save it before it is closed.")
+        return await super().get(key, prototype, byte_range)
+
+    def close(self) -> None:
+        """Let go of the keys, and of the folder where there is one."""
+        self._closed = True
+        if self._remove is not None:
+            self._remove()
+        self._buffers.clear()
+        super().close()

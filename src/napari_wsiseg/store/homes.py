@@ -1,0 +1,241 @@
+"""Where a map lies: in a folder, being read or written, or in memory.
+
+A home keeps arrays, the record of finished chunks and the state together, and knows
+when each is on disk. Knows neither pixels nor the order of a run.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from zarr.storage import LocalStore
+
+from napari_wsiseg.errors import StoreError
+from napari_wsiseg.grid import Indices, Mask
+from napari_wsiseg.memory import Workspace
+from napari_wsiseg.store.files import PARTIAL, DurableStore, MovableStore, naming
+from napari_wsiseg.store.journal import JOURNAL, JournalReader, JournalWriter
+from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written
+from napari_wsiseg.store.state import STATE, State, read_state, write_state
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+
+class Home(Protocol):
+    """What a map needs to know of where it lies."""
+
+    @property
+    def store(self) -> Store:
+        """The keys of its arrays."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether somebody who lives may still write."""
+
+    def recorded(self) -> Mask:
+        """(chunk rows, chunk columns) bool: chunks recorded as finished."""
+
+    def state(self) -> State:
+        """How the run stands."""
+
+    def writing(self) -> AbstractContextManager[object]:
+        """Held while arrays are written or copied, so that they do not move meanwhile."""
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy groups and arrays into an existing folder."""
+
+
+class WritableHome(Home, Protocol):
+    """What a writer needs besides."""
+
+    def record(self, chunks: Indices, state: State) -> None:
+        """Keep what was set in the arrays, then the state, then these chunks as finished."""
+
+    def set_state(self, state: State) -> None:
+        """Replace the state."""
+
+    def make_room(self, workspace: Workspace) -> None:
+        """Move out of memory where that is short."""
+
+    def leave(self) -> None:
+        """Drop what was not recorded, and let others write; a second call does nothing."""
+
+
+class Folder:
+    """A result on disk, also while another process writes it.
+
+    Parameters
+    ----------
+    path
+        The result's folder.
+    shape
+        Rows and columns of chunks.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        self.path = path
+        self.store: Store = LocalStore(path, read_only=True)
+        self._journal = JournalReader(path, shape)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a living process holds the lock."""
+        return is_written(self.path)
+
+    def recorded(self) -> Mask:
+        """(chunk rows, chunk columns) bool: chunks in the journal."""
+        try:
+            return self._journal.recorded()
+        except OSError as error:
+            raise StoreError(
+                f"The journal of {self.path} cannot be read: {error.strerror}; check the drive."
+            ) from error
+
+    def state(self) -> State:
+        """How the run stands."""
+        return read_state(self.path)
+
+    def writing(self) -> AbstractContextManager[object]:
+        """Nothing: a folder stays where it is."""
+        return nullcontext()
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy groups and arrays into an existing folder."""
+        ignored = shutil.ignore_patterns(f"*{PARTIAL}", JOURNAL, LOCKS, STATE)
+        shutil.copytree(self.path, folder, ignore=ignored, dirs_exist_ok=True)
+
+
+class WritableFolder(Folder):
+    """A result on disk that this process writes.
+
+    Parameters
+    ----------
+    path
+        The result's folder.
+    shape
+        Rows and columns of chunks.
+    lock
+        Held on that folder.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int], lock: WriterLock) -> None:
+        super().__init__(path, shape)
+        self._durable = DurableStore(path)
+        self.store = self._durable
+        self._appender = JournalWriter(path)
+        self._lock = lock
+        self._state = self.state()
+
+    def record(self, chunks: Indices, state: State) -> None:
+        """Arrays to disk, then the state, then the journal; each is synced before the next."""
+        self._durable.commit()
+        if state != self._state:
+            self.set_state(state)
+        self._appender.append(chunks)
+
+    def set_state(self, state: State) -> None:
+        """Replace `state.json` at once."""
+        write_state(self.path, state)
+        self._state = state
+
+    def commit(self) -> None:
+        """Keep what was set in the arrays."""
+        self._durable.commit()
+
+    def make_room(self, workspace: Workspace) -> None:
+        """Nothing to move: the result is on disk."""
+
+    def leave(self) -> None:
+        """Drop what was not committed and release the lock."""
+        self._durable.abort()
+        self._lock.release()
+
+    def sweep(self, recorded: Mask) -> None:
+        """Remove what killed writers left: partial files, and chunks that no record names.
+
+        Parameters
+        ----------
+        recorded
+            (chunk rows, chunk columns) bool: the level-0 chunks that stay.
+        """
+        with naming(self.path):
+            for path in self.path.rglob(f"*{PARTIAL}"):
+                path.unlink(missing_ok=True)
+        self.sweep_level(0, recorded)
+
+    def sweep_level(self, level: int, stay: Mask) -> None:
+        """Remove the chunk files of a level that are not in `stay`."""
+        names = {f"{row}/{column}" for row, column in np.argwhere(stay).tolist()}
+        for folder in (self.path / f"{level}/c/0", self.path / f"coverage/{level}/c"):
+            with naming(folder):
+                for path in folder.glob("*/*"):
+                    if path.relative_to(folder).as_posix() not in names:
+                        path.unlink()
+
+
+class Memory:
+    """A result that lies in memory, or, once that is short, in a temporary folder.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of chunks.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.store = MovableStore()
+        self._recorded = np.zeros(shape, bool)
+        self._state = State()
+        self._open = True
+        self._counted = 0
+
+    @property
+    def is_written(self) -> bool:
+        """Whether its writer has not left."""
+        return self._open
+
+    def recorded(self) -> Mask:
+        """(chunk rows, chunk columns) bool: chunks that were recorded."""
+        return self._recorded.copy()
+
+    def state(self) -> State:
+        """How the run stands."""
+        moved = self.store.folder is not None
+        return replace(self._state, spilled=True) if moved else self._state
+
+    def writing(self) -> AbstractContextManager[object]:
+        """The store's own lock."""
+        return self.store.lock
+
+    def copy_to(self, folder: Path) -> None:
+        """Write groups and arrays into an existing folder."""
+        self.store.copy_to(folder)
+
+    def record(self, chunks: Indices, state: State) -> None:
+        """Note state and chunks; there is no disk to wait for."""
+        self._state = state
+        self._recorded[chunks[:, 0], chunks[:, 1]] = True
+
+    def set_state(self, state: State) -> None:
+        """Replace the state."""
+        self._state = state
+
+    def make_room(self, workspace: Workspace) -> None:
+        """Count our bytes in the workspace, and move to disk when it has no more room."""
+        held = self.store.nbytes
+        workspace.reserve += held - self._counted
+        self._counted = held
+        if held and not workspace.room(0):
+            self.store.move()
+            workspace.reserve -= held
+            self._counted = 0
+
+    def leave(self) -> None:
+        """Nobody writes from now on."""
+        self._open = False

@@ -1,0 +1,74 @@
+"""How a run stands: `state.json`. Knows no pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from napari_wsiseg.errors import StoreError
+from napari_wsiseg.messages import FailedPatch
+from napari_wsiseg.store.files import write_durably
+from napari_wsiseg.validation import sentence
+
+Status = Literal["running", "cancelled", "failed", "complete"]
+
+STATE = "state.json"
+"""Name of the file in the result's folder."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What changes while a result is written, besides its chunks.
+
+    Parameters
+    ----------
+    status
+        "running" until the writer closes.
+    spilled
+        Whether working buffers or the map went to disk for want of memory.
+    failed_patches
+        Those left uncovered, and why.
+    warnings
+        Sentences for the user.
+    """
+
+    status: Status = "running"
+    spilled: bool = False
+    failed_patches: Annotated[tuple[FailedPatch, ...], Field(max_length=10**7)] = ()
+    warnings: tuple[str, ...] = ()
+
+
+_ADAPTER = TypeAdapter(State)
+
+
+def read_state(folder: Path) -> State:
+    """The state of the result in `folder`.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or damaged.
+    """
+    path = folder / STATE
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror}; the result is incomplete, run it again."
+        ) from error
+    except ValidationError as error:
+        raise StoreError(f"{path} is damaged: {sentence(error, 'state')}") from error
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Replace the state at once.
+
+    Raises
+    ------
+    StoreError
+        If the disk refuses.
+    """
+    write_durably(folder / STATE, _ADAPTER.dump_json(state, indent=1) + b"\n")

@@ -1,0 +1,389 @@
+"""`MapWriter`: bands in, a map out, in whole chunk rows that are each finished for good.
+
+Knows when what is written. How pixels get coarser and how files last, others know.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg.errors import StoreError, WsisegError
+from napari_wsiseg.geometry import Region
+from napari_wsiseg.grid import Indices, Mask
+from napari_wsiseg.memory import Workspace
+from napari_wsiseg.messages import Band, FailedPatch
+from napari_wsiseg.reduce import covered_mean
+from napari_wsiseg.store.arrays import open_arrays
+from napari_wsiseg.store.create import create_folder, create_memory, reopen_folder
+from napari_wsiseg.store.homes import WritableHome
+from napari_wsiseg.store.layout import MapLayout, TissueImage
+from napari_wsiseg.store.map import ProbabilityMap
+from napari_wsiseg.store.metadata import RunInfo
+from napari_wsiseg.store.pyramid import Pyramid, Window
+from napari_wsiseg.store.repair import mend
+from napari_wsiseg.store.state import State, Status
+
+# Rows that are quantised at once: the float32 between stays in the processor's cache.
+_QUANTISED_ROWS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """The part of a chunk row that a run computes.
+
+    Parameters
+    ----------
+    row
+        Which.
+    columns
+        The chunks of the run, left to right.
+    window
+        Their pixels, and what lies between them.
+    """
+
+    row: int
+    columns: Indices
+    window: Window
+
+
+class MapWriter:
+    """Writes one map, and is the only one who does. Made by `create` or `resume`.
+
+    A background thread compresses and writes while the run computes; `add` waits where
+    it is two rows behind. To be used from one thread; `map` may be read from any.
+
+    Parameters
+    ----------
+    map_
+        The map, for readers.
+    home
+        Where it lies, locked.
+    workspace
+        Gives the buffers.
+
+    Attributes
+    ----------
+    map
+        The map, readable while it grows.
+    """
+
+    def __init__(self, map_: ProbabilityMap, home: WritableHome, workspace: Workspace) -> None:
+        self.map = map_
+        self._layout = map_.layout
+        self._home = home
+        self._workspace = workspace
+        self._grid = map_.grid
+        self._arrays = open_arrays(home.store, self._layout, has_tissue=False)
+        self._pyramid = Pyramid(self._arrays.levels, self._grid.chunk, workspace)
+        self._state = home.state()
+        self._chunks = np.zeros(self._grid.chunk_shape, bool)
+        self._next = self._grid.canvas.height
+        self._row: _Row | None = None
+        self._waiting: queue.Queue[_Row | None] = queue.Queue(maxsize=1)
+        self._written: queue.SimpleQueue[Region] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._closed = False
+
+    @classmethod
+    def create(
+        cls,
+        target: Path | None,
+        layout: MapLayout,
+        info: RunInfo,
+        workspace: Workspace,
+        *,
+        tissue: TissueImage | None = None,
+        overwrite: bool = False,
+    ) -> Self:
+        """Begin an empty map.
+
+        Parameters
+        ----------
+        target
+            The result's folder, which must not exist; None keeps the map in memory.
+        layout, info
+            What it consists of, and what it says of its run.
+        workspace
+            Gives the buffers.
+        tissue
+            Stored beside the map.
+        overwrite
+            Replace a result of ours at `target`; nothing else is ever replaced.
+
+        Raises
+        ------
+        StoreError
+            If something stands in the way, or the disk refuses; nothing is left then.
+        """
+        if target is None:
+            memory = create_memory(layout, info, tissue)
+            arrays = open_arrays(memory.store, layout, has_tissue=tissue is not None)
+            return cls(ProbabilityMap(layout, info, arrays, memory), memory, workspace)
+        folder = create_folder(target, layout, info, tissue, overwrite=overwrite)
+        return cls(ProbabilityMap.open(target), folder, workspace)
+
+    @classmethod
+    def resume(cls, target: Path, identity: Mapping[str, Any], workspace: Workspace) -> Self:
+        """Go on with a map that has the same identity.
+
+        Whatever a killed run left half done is removed or mended first.
+
+        Raises
+        ------
+        StoreError
+            If the identity differs (the sentence says in what), if the map is being
+            written, or is no result of ours.
+        """
+        folder = reopen_folder(target, identity)
+        try:
+            writer = cls(ProbabilityMap.open(target), folder, workspace)
+            mend(folder, writer._arrays, writer.unfinished)
+            writer._state = replace(writer._state, status="running")
+            folder.set_state(writer._state)
+        except BaseException:
+            folder.leave()
+            raise
+        return writer
+
+    @property
+    def unfinished(self) -> Mask:
+        """(chunk rows, chunk columns) bool: chunks that are owed patches and not recorded."""
+        return ~self.map.finished
+
+    def begin(self, chunks: Mask) -> None:
+        """Expect the bands of a run over these chunks, all unfinished.
+
+        Patches that failed before and will be computed again are no longer listed.
+
+        Raises
+        ------
+        StoreError
+            If one of the chunks is finished.
+        """
+        unfinished = self.unfinished
+        if chunks.shape != unfinished.shape or (chunks & ~unfinished).any():
+            raise StoreError("A run was begun over chunks that are finished; compute the others.")
+        self.flush()
+        self._drop_row()
+        settled = {tuple(p) for p in self._grid.patches_for(~unfinished).tolist()}
+        failed = [p for p in self._state.failed_patches if (p.row, p.column) in settled]
+        self._state = replace(self._state, failed_patches=tuple(failed))
+        self._chunks = chunks.copy()
+        self._pyramid.begin(self._chunks, self._home.recorded())
+        self._next = 0
+
+    def add(self, band: Band) -> None:
+        """Take the next merged rows; what lies outside the run's chunks is dropped.
+
+        Bands follow each other from the top to the bottom of the canvas and lie on
+        whole map pixels.
+
+        Raises
+        ------
+        StoreError
+            If the band is not the next, or writing has failed.
+        """
+        self._raise_error()
+        scale, chunk, height = self._grid.scale, self._grid.chunk, self._grid.map_size.height
+        if band.top != self._next:
+            raise StoreError(f"A band begins at row {band.top}; row {self._next} is the next.")
+        self._next = band.bottom
+        top, bottom = band.top // scale, -(-band.bottom // scale)
+        for number in range(top // chunk, -(-bottom // chunk)):
+            row = self._row_of(number)
+            if row is None:
+                continue
+            self._fill(row, band)
+            if bottom >= min((number + 1) * chunk, height):
+                self._row = None
+                self._hand_over(row)
+
+    def finished_rows(self) -> list[Region]:
+        """What was recorded since the last call: map pixels of the run's part of a chunk row."""
+        return [self._written.get_nowait() for _ in range(self._written.qsize())]
+
+    def flush(self) -> None:
+        """Wait until every complete chunk row is recorded.
+
+        Raises
+        ------
+        StoreError
+            If writing has failed.
+        """
+        self._waiting.join()
+        self._raise_error()
+
+    def fail(self, patches: Iterable[FailedPatch]) -> None:
+        """List patches that are left uncovered."""
+        listed = {(p.row, p.column): p for p in (*self._state.failed_patches, *patches)}
+        self._state = replace(self._state, failed_patches=tuple(listed.values()))
+
+    def warn(self, sentence: str) -> None:
+        """Keep a sentence for the user."""
+        if sentence not in self._state.warnings:
+            self._state = replace(self._state, warnings=(*self._state.warnings, sentence))
+
+    def close(self, status: Status = "complete") -> None:
+        """End writing: rows handed over are recorded, one in progress is lost.
+
+        Where writing has failed the status is "failed". A second call does nothing.
+
+        Raises
+        ------
+        StoreError
+            If `status` is "complete" and writing has failed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._stop()
+        failed = self._error is not None
+        self._state = replace(self._state, status="failed" if failed else status)
+        try:
+            self._home.set_state(self._stamped())
+        except StoreError as error:
+            # The state then still says "running", which without a lock reads as cancelled.
+            self._error = self._error or error
+        finally:
+            self._home.leave()
+        if status == "complete":
+            self._raise_error()
+
+    def _row_of(self, number: int) -> _Row | None:
+        """The chunk row being filled; None where the run has no chunk in it."""
+        if self._row is not None and self._row.row == number:
+            return self._row
+        columns = np.flatnonzero(self._chunks[number])
+        if len(columns) == 0:
+            return None
+        region = self._region(number, int(columns[0]), int(columns[-1]) + 1)
+        layout = self._layout
+        window = Window.take(self._workspace, region, layout.classes, layout.dtype)
+        self._row = _Row(number, columns, window)
+        return self._row
+
+    def _fill(self, row: _Row, band: Band) -> None:
+        """Copy the band's part of a chunk row, chunk by chunk."""
+        scale = self._grid.scale
+        width = band.coverage.shape[1]
+        given = Region.from_bounds(band.top, band.left, band.bottom, band.left + width)
+        for column in row.columns.tolist():
+            canvas = self._grid.chunk_region(row.row, column).intersection(given)
+            if canvas.is_empty:
+                continue
+            y, x = canvas.shifted(-band.top, -band.left).slices
+            coverage = band.coverage[y, x]
+            if not coverage.any():
+                continue
+            probabilities = band.probabilities[:, y, x]
+            if scale > 1:
+                probabilities, coverage = covered_mean(probabilities, coverage, scale)
+            target = Region.from_bounds(
+                canvas.top // scale,
+                canvas.left // scale,
+                -(-canvas.bottom // scale),
+                -(-canvas.right // scale),
+            )
+            values, covered = row.window.cut(target)
+            covered[...] = coverage
+            _store(probabilities, values)
+
+    def _hand_over(self, row: _Row) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._work, name="wsiseg-map-writer", daemon=True
+            )
+            self._thread.start()
+        self._waiting.put(row)
+
+    def _work(self) -> None:
+        """The background thread: rows to disk until None comes; after an error, none."""
+        while (row := self._waiting.get()) is not None:
+            try:
+                if self._error is None:
+                    self._write(row)
+            except BaseException as error:  # noqa: BLE001 - raised again by the run's thread
+                self._error = error
+            finally:
+                row.window.release(self._workspace)
+                self._waiting.task_done()
+        self._waiting.task_done()
+
+    def _write(self, row: _Row) -> None:
+        covered = [self._region(row.row, column, column + 1) for column in row.columns.tolist()]
+        covered = [region for region in covered if row.window.cut(region)[1].any()]
+        with self._home.writing():
+            if covered:
+                for region in _joined(covered):
+                    row.window.write(self._arrays.levels[0], region)
+                self._pyramid.update(row.window, covered)
+            chunks = np.stack([np.full_like(row.columns, row.row), row.columns], axis=1)
+            self._home.record(chunks, self._stamped())
+            self._home.make_room(self._workspace)
+        self._written.put(row.window.region)
+
+    def _region(self, row: int, first: int, end: int) -> Region:
+        """Map pixels of the chunks [first, end) of a chunk row."""
+        chunk = self._grid.chunk
+        region = Region.from_bounds(row * chunk, first * chunk, (row + 1) * chunk, end * chunk)
+        return region.clipped(self._grid.map_size)
+
+    def _stamped(self) -> State:
+        """The state, and whether anything went to disk for want of memory."""
+        return replace(self._state, spilled=self._state.spilled or self._workspace.spilled)
+
+    def _drop_row(self) -> None:
+        if self._row is not None:
+            self._row.window.release(self._workspace)
+            self._row = None
+
+    def _stop(self) -> None:
+        """Let the thread finish what was handed over, and give all buffers back."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+            self._thread = None
+        self._drop_row()
+        self._pyramid.release()
+
+    def _raise_error(self) -> None:
+        if self._error is None:
+            return
+        if isinstance(self._error, WsisegError):
+            raise self._error
+        raise StoreError(
+            f"The map cannot be written: {type(self._error).__name__}: {self._error}; "
+            "finished rows are kept, mend that and run again."
+        ) from self._error
+
+
+def _store(probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> None:
+    """Copy (classes, height, width) probabilities as they are stored."""
+    if values.dtype != np.uint8:
+        values[...] = probabilities
+        return
+    for top in range(0, values.shape[1], _QUANTISED_ROWS):
+        rows = slice(top, top + _QUANTISED_ROWS)
+        block = probabilities[:, rows] * np.float32(255)
+        values[:, rows] = np.rint(block, out=block)
+
+
+def _joined(regions: list[Region]) -> list[Region]:
+    """Regions of one chunk row, left to right; adjoining ones as one."""
+    joined: list[Region] = []
+    for region in regions:
+        if joined and joined[-1].right == region.left:
+            first = joined.pop()
+            joined.append(Region.from_bounds(first.top, first.left, region.bottom, region.right))
+        else:
+            joined.append(region)
+    return joined
