@@ -74,8 +74,8 @@ def test_the_demo_needs_no_network_and_shows_areas_a_picture_and_a_map(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     printed = run("napari-wsiseg demo")
     assert "%" in printed
-    assert list((tmp_path / "demo-output").glob("*.png"))
-    assert list((tmp_path / "demo-output").glob("*.ome.zarr/zarr.json"))
+    assert list((tmp_path / "wsiseg-demo").glob("*.png"))
+    assert list((tmp_path / "wsiseg-demo").glob("*.ome.zarr/zarr.json"))
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class Resolution:
         if isinstance(text, Resolution):
             return text
         for unit, pattern in _PATTERNS:
-            match = re.fullmatch(pattern.format(n=_NUMBER), text.strip().lower())
+            match = re.fullmatch(pattern.format(n=_NUMBER), str(text).strip().lower())
             if match:
                 return cls(float(match["value"] or 1.0), unit)
         raise JobError(

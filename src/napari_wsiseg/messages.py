@@ -61,4 +61,4 @@ class Band:
     @property
     def bottom(self) -> int:
         """First row below the band."""
-        return self.top + self.coverage.shape[0]
+        return self.top + int(self.coverage.shape[0])

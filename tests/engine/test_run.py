@@ -368,5 +368,5 @@ def test_an_odd_save_resolution_names_the_nearest_two(model: PositionModel) -> N
 
 
 def test_a_budget_below_one_patch_says_what_would_do(model: PositionModel) -> None:
-    with pytest.raises(JobError, match=r"one patch .* needs 32 MB"):
+    with pytest.raises(JobError, match=r"one patch .* needs 128 MB"):
         run(job_for(memory_limit="1 MB"), slide_of(picture(40, 40)), model)

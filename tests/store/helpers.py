@@ -23,6 +23,9 @@ INFO = RunInfo(
 )
 
 
+SCALE = YX(0.5, 0.25)
+
+
 def workspace(budget: int = 10**9) -> Workspace:
     return Workspace(budget, Path("/tmp"))
 
@@ -36,7 +39,7 @@ def layout_of(
     scale: int = 1,
     chunk: int = 4,
     keep: Mask | None = None,
-    mpp: YX | None = YX(0.5, 0.25),
+    mpp: YX | None = SCALE,
 ) -> MapLayout:
     grid = PatchGrid(
         Size(*canvas), Size(7, 7), Size(5, 5), Size(stride, stride), scale, chunk=chunk
@@ -71,7 +74,7 @@ class Truth:
     def bands(self, layout: MapLayout, seed: int) -> Iterator[Band]:
         """A random partition into bands, each in a buffer that the next one overwrites."""
         rng, scale = np.random.default_rng(seed), layout.grid.scale
-        height, width = self.coverage.shape
+        height = len(self.coverage)
         buffer = np.empty_like(self.probabilities)
         top = 0
         while top < height:
@@ -117,7 +120,8 @@ def plain_mean(values, coverage, factor):
             inside = coverage[block]
             covered[y, x] = inside.any()
             if covered[y, x]:
-                sums = values[(slice(None), *block)].sum((1, 2), dtype=np.float32)
+                # Down, then across: in float32 the order shows.
+                sums = values[(slice(None), *block)].sum(1).sum(1)
                 means[:, y, x] = sums / np.float32(inside.sum())
     return means, covered
 
@@ -135,7 +139,9 @@ def assert_holds(pm: ProbabilityMap, truth: Truth) -> None:
     expected = truth.levels(pm.layout)
     assert len(pm.levels) == len(expected)
     for level, (values, coverage) in enumerate(expected):
-        np.testing.assert_array_equal(pm.coverage[level].compute(), coverage, f"level {level}")
-        stored = pm.levels[level].compute()
+        np.testing.assert_array_equal(
+            pm.coverage[level].compute(scheduler="sync"), coverage, f"level {level}"
+        )
+        stored = pm.levels[level].compute(scheduler="sync")
         assert stored.dtype == values.dtype
         np.testing.assert_array_equal(stored, values, f"level {level}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.cli import report
 from napari_wsiseg.cli.interrupt import Interrupt
@@ -26,9 +26,7 @@ from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide, open_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
 
-    from napari_wsiseg.engine import Progress
     from napari_wsiseg.store import ProbabilityMap
 
 INTERRUPTED = 130
@@ -197,8 +195,7 @@ def _watched(
     foretold = plan(job, slide, model)
     say(f"  {report.plan_words(foretold)}")
     told = set(outcome.warnings)
-    # A generator, though its type says less: closing it cancels the run.
-    steps = cast("Generator[Progress]", segment(job, slide, model))
+    steps = segment(job, slide, model, settled=foretold)
     with interrupt.gently(), shown_progress(interrupt) as shown, closing(steps):
         for step in steps:
             interrupt.gentle = True

@@ -15,8 +15,8 @@ from napari_wsiseg.memory import machine_memory
 from napari_wsiseg.merge import ring_rows
 
 _FLOAT = 4
-# What encoding a chunk, reading tiles and the interpreter's own buffers take at the least.
-_OVERHEAD = 32 * 10**6
+# The reader's tiles (64 MB at the most), chunks being encoded, and what the allocator keeps.
+_OVERHEAD = 128 * 10**6
 # uint8 probability maps of the test slides compress to 0.2 (trained) .. 0.6 (noisy) of their size.
 _COMPRESSED = 0.6
 _NOTHING = Region(0, 0, Size(0, 0))

@@ -34,7 +34,8 @@ from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.tissue import TissueMask, tissue_for
 
 _ASSUMED_FIELD = 2048 * 2048
-_BATCH_PIXELS = 4 * 2**20
+# A processor gains nothing from large batches, and loses its caches; a GPU needs them.
+_BATCH_PIXELS = {"cpu": 2**19, "gpu": 2**23}
 _LARGEST_BATCH = 16
 
 
@@ -170,7 +171,7 @@ def resolve(
     costs = Costs(
         len(spec.classes),
         job.dtype,
-        getattr(segmenter, "bytes_per_pixel", 0),
+        _bytes_per_pixel(segmenter, spec),
         block_size(info, downsample, canvas),
     )
     mask = tissue_for(slide, job.tissue if tissue is None else tissue)
@@ -186,7 +187,7 @@ def resolve(
         lambda grid: _total(costs, grid, 1) <= budget,
     )
     grid = _grid(job, spec, search, prior)
-    batch_size = fitting_batch(costs, grid, job.batch_size or _usual_batch(grid), budget)
+    batch_size = fitting_batch(costs, grid, job.batch_size or _usual_batch(segmenter, grid), budget)
     wanted = chunks_meeting(grid, downsample, job.region)
     patches = grid.patches_for(wanted)
     seconds = None if speed is None else speed * grid.patch_input.area * len(patches)
@@ -222,6 +223,12 @@ def prior_result(job: SegmentationJob) -> ProbabilityMap | None:
     return ProbabilityMap.open(job.output)
 
 
+def _bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
+    """What the model says it takes for itself; else float copies of what goes in and out."""
+    stated = getattr(segmenter, "bytes_per_pixel", None)
+    return stated if isinstance(stated, int) else 4 * (3 + 2 * len(spec.classes))
+
+
 def _spec_of(job: SegmentationJob) -> ModelSpec:
     known = models()
     if job.model in known:
@@ -234,8 +241,9 @@ def _total(costs: Costs, grid: PatchGrid, batch_size: int) -> int:
     return costs.need(grid, grid.frame(patches), batch_size).total
 
 
-def _usual_batch(grid: PatchGrid) -> int:
-    return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // grid.patch_input.area))
+def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid) -> int:
+    kind = "cpu" if getattr(segmenter, "device", "cpu") == "cpu" else "gpu"
+    return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS[kind] // grid.patch_input.area))
 
 
 def _given_shapes(job: SegmentationJob) -> tuple[tuple[int, int] | None, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -46,7 +46,9 @@ def segment(
     slide: Slide | None = None,
     model: Segmenter | None = None,
     tissue: NDArray[np.bool_] | None = None,
-) -> Iterator[Progress]:
+    *,
+    settled: RunPlan | None = None,
+) -> Generator[Progress]:
     """Segment a slide; yields after every batch and every finished row of chunks.
 
     Closing the generator cancels the run: what is finished stays and the same job
@@ -60,6 +62,8 @@ def segment(
         Open objects in place of the job's names.
     tissue
         A mask (h, w) bool over the whole slide in place of the job's; kept in the result.
+    settled
+        What `plan` made of this job, slide and model, to be run as it was shown.
 
     Yields
     ------
@@ -83,7 +87,9 @@ def segment(
                 precision=job.precision,
                 trust=job.trust,
             )
-        plan = resolve(job, slide, model.spec, model, tissue, prior, foretell=False)
+        plan = settled
+        if plan is None:
+            plan = resolve(job, slide, model.spec, model, tissue, prior, foretell=False)
         folder = stack.enter_context(_scratch(job.output))
         workspace = stack.enter_context(Workspace(plan.budget, folder, plan.need.resident))
         model = with_shapes(model, plan.grid.patch_input, plan.grid.patch_output)
@@ -204,7 +210,7 @@ class _Run:
         for sentence in self._plan.warnings:
             yield self._warn(sentence)
         if not self._plan.grid.keep.any():
-            yield self._warn("No tissue was found: the result is complete and empty.")
+            yield self._warn("There is nothing to analyse: the result is complete and empty.")
         self._writer.begin(self._chunks)
         if first is None:
             return

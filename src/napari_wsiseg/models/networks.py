@@ -43,6 +43,8 @@ class TorchSegmenter:
         Digest of the weights file, or None where there is none.
     parameters
         Further numbers that change the answer, as plain data.
+    bytes_per_pixel
+        Memory that a call takes for itself, per input pixel; None: unknown.
     """
 
     backend = "torch"
@@ -56,8 +58,10 @@ class TorchSegmenter:
         *,
         weights_sha256: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        bytes_per_pixel: int | None = None,
     ) -> None:
         self.spec = spec
+        self.bytes_per_pixel = bytes_per_pixel
         self.network = network
         self.device = str(device)
         self.precision = precision

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 from napari_wsiseg.errors import ModelError
@@ -90,10 +91,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # A damaged file fails in as many ways as there are bytes.
+        # A damaged file fails in as many ways as there are bytes. What torch says of a
+        # pickle is advice to load it unsafely, which must not reach users.
+        unsafe = isinstance(error, UnpicklingError)
+        reason = "it is no such file, or holds code" if unsafe else _first_line(error)
         raise ModelError(
             f"{path} cannot be read as weights; give a .pth that holds only tensors, "
-            f"or .safetensors ({_first_line(error)})."
+            f"or .safetensors ({reason})."
         ) from error
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()

@@ -66,7 +66,6 @@ class Reader:
 
 _TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".btf", ".tf8", ".tf2"})
 READERS = (
-    Reader("OME-Zarr", "napari_wsiseg.slides.omezarr", frozenset({".zarr"})),
     Reader("TIFF", "napari_wsiseg.slides.tiff", _TIFF_SUFFIXES),
     Reader(
         "OpenSlide",
@@ -75,6 +74,8 @@ READERS = (
         | {".ndpi", ".vms", ".vmu", ".mrxs", ".scn", ".bif", ".dcm", ".svslide", ".czi"},
     ),
     Reader("PNG or JPEG", "napari_wsiseg.slides.picture", frozenset({".png", ".jpg", ".jpeg"})),
+    # Last, as importing zarr takes longer than all the others' look at a file.
+    Reader("OME-Zarr", "napari_wsiseg.slides.omezarr", frozenset({".zarr"})),
 )
 
 

@@ -25,6 +25,9 @@ ZarrArray = zarr.Array[Any]
 TISSUE = "labels/tissue"
 """Where the tissue mask lies."""
 
+LEVEL = 1
+"""Zstandard's level: higher ones take several times as long for a tenth of the size."""
+
 _COVERAGE = "coverage"
 _MASK = "mask"
 _MASK_CHUNK = 4096
@@ -95,7 +98,7 @@ def _array(
         shape=shape,
         dtype=np.dtype(dtype),
         chunks=(*shape[:-2], chunk, chunk),
-        compressors=ZstdCodec(level=1),
+        compressors=ZstdCodec(level=LEVEL),
         fill_value=0,
         dimension_names=tuple(names),
         config={"write_empty_chunks": False},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +40,16 @@ def create_folder(
         If something stands in the way, or the disk refuses; nothing is left then.
     """
     with draft_of(target, overwrite=overwrite) as draft:
-        _fill(LocalStore(draft.folder), layout, info, tissue)
-        write_state(draft.folder, State())
+        put = partial(_put, draft.folder)
+        _fill(LocalStore(draft.folder), put, layout, info, tissue)
+        write_state(draft.folder, State("running"))
     return WritableFolder(target, layout.grid.chunk_shape, draft.lock.moved(target))
 
 
 def create_memory(layout: MapLayout, info: RunInfo, tissue: TissueImage | None) -> Memory:
     """An empty result in memory."""
     home = Memory(layout.grid.chunk_shape)
-    _fill(home.store, layout, info, tissue)
+    _fill(home.store, partial(home.put, rank=0), layout, info, tissue)
     return home
 
 
@@ -78,10 +80,22 @@ def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
         raise
 
 
-def _fill(store: Store, layout: MapLayout, info: RunInfo, tissue: TissueImage | None) -> None:
+def _put(folder: Path, key: str, data: bytes) -> None:
+    path = folder / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _fill(
+    store: Store,
+    put: Callable[[str, bytes], None],
+    layout: MapLayout,
+    info: RunInfo,
+    tissue: TissueImage | None,
+) -> None:
     described = None if tissue is None else tissue_attributes(layout, tissue)
     has_tissue = tissue is not None
     create_arrays(store, layout, attributes(layout, info, has_tissue=has_tissue), described)
     arrays = open_arrays(store, layout, has_tissue=has_tissue)
     if tissue is not None and arrays.tissue is not None:
-        write_tissue(arrays.tissue, layout, tissue.mask)
+        write_tissue(arrays.tissue, layout, tissue.mask, put)

@@ -53,8 +53,8 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
             folder = partial_name(target.with_name(f".{target.name}"))
             folder.mkdir()
         try:
-            yield Draft(folder, WriterLock.acquire(folder))
             with naming(target):
+                yield Draft(folder, WriterLock.acquire(folder))
                 sync_tree(folder)
                 _publish(folder, target)
         except BaseException:

@@ -5,18 +5,19 @@ Knows no map, only paths, keys and bytes.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import tempfile
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from napari_wsiseg.errors import StoreError
@@ -29,6 +30,9 @@ PARTIAL = ".partial"
 """How the names of files and folders end that are not finished."""
 
 
+_SYNCS = 16
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Turn what the disk complains of into one sentence that names the file."""
@@ -37,7 +41,7 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}; mend that and run again, "
-            "finished rows are kept."
+            "what was finished is kept."
         ) from error
 
 
@@ -55,12 +59,17 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _sync_named(path: Path, name: Path) -> None:
+    with naming(name):
+        _sync(path)
+
+
 def sync_tree(folder: Path) -> None:
     """Make a folder and all that is in it last."""
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            _sync(Path(parent, name))
-        sync_folder(Path(parent))
+    walked = [(Path(parent), files) for parent, _, files in os.walk(folder)]
+    with ThreadPoolExecutor(_SYNCS, "wsiseg-sync") as pool:
+        list(pool.map(_sync, [parent / name for parent, files in walked for name in files]))
+        list(pool.map(sync_folder, [parent for parent, _ in walked]))
 
 
 def partial_name(path: Path) -> Path:
@@ -89,35 +98,49 @@ def write_durably(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-class DurableStore(LocalStore):
-    """A folder in which what was set shows at the next `commit`, and then lasts.
+class DurableFolder:
+    """A folder in which what was put shows at the next `commit`, and then lasts.
 
     Zarr's own store renames without fsync: after a power cut a file may be there and
-    empty. Here all files of a commit are synced, renamed in the order in which they
-    were set, and then their folders are synced.
+    empty. Here all files of a commit are synced, then renamed, then their folders are
+    synced. `put` is safe to call from many threads.
+
+    Parameters
+    ----------
+    root
+        The folder; it must exist.
     """
 
-    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
-        super().__init__(root, read_only=read_only)
-        self._staged: list[tuple[Path, Path]] = []
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._staged: list[tuple[int, Path, Path]] = []
         self._folders: set[Path] = set()
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(_SYNCS, "wsiseg-sync")
 
-    async def set(self, key: str, value: Buffer) -> None:
-        """Write under a temporary name, to be renamed by `commit`."""
-        await asyncio.to_thread(self._stage, self.root / key, value)
+    def put(self, key: str, data: bytes | None, rank: int) -> None:
+        """Write a file under a temporary name, or remove one at once (None).
 
-    async def delete(self, key: str) -> None:
-        """Remove a file now; `commit` makes that last."""
-        path = self.root / key
-        if path.is_file():
-            with naming(path):
-                path.unlink()
+        Files of a lower `rank` get their names first.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        path = self._root / key
+        with naming(path):
+            if data is None:
+                self._remove(path)
+                return
+            self._make_folder(path.parent)
+            temporary = partial_name(path)
             with self._lock:
-                self._folders.add(path.parent)
+                self._staged.append((rank, temporary, path))
+            temporary.write_bytes(data)
 
     def commit(self) -> None:
-        """Show and keep what was set since the last commit.
+        """Show and keep what was put since the last commit.
 
         Raises
         ------
@@ -125,37 +148,40 @@ class DurableStore(LocalStore):
             If the disk refuses; files not renamed by then are dropped.
         """
         with self._lock:
-            staged, self._staged = self._staged, []
+            staged, self._staged = sorted(self._staged), []
             folders, self._folders = self._folders, set()
         try:
-            for temporary, path in staged:
-                with naming(path):
-                    _sync(temporary)
-            for temporary, path in staged:
+            # Together: a disk settles many syncs in about the time of one.
+            self._sync_all((temporary, path) for _, temporary, path in staged)
+            for _, temporary, path in staged:
                 with naming(path):
                     temporary.replace(path)
                 folders.add(path.parent)
-            for folder in folders:
-                with naming(folder):
-                    sync_folder(folder)
+            if os.name != "nt":
+                self._sync_all((folder, folder) for folder in folders)
         except StoreError:
             _drop(staged)
             raise
 
-    def abort(self) -> None:
-        """Drop what was set since the last commit."""
+    def close(self) -> None:
+        """Drop what was put since the last commit, and end the threads."""
         with self._lock:
             staged, self._staged = self._staged, []
         _drop(staged)
+        self._pool.shutdown()
 
-    def _stage(self, path: Path, value: Buffer) -> None:
-        temporary = partial_name(path)
-        with self._lock:
-            self._staged.append((temporary, path))
-        with naming(path):
-            self._make_folder(path.parent)
-            with temporary.open("wb") as file:
-                file.write(value.as_buffer_like())
+    def _sync_all(self, paths: Iterable[tuple[Path, Path]]) -> None:
+        """Sync each first path; errors name the second."""
+        syncs = [self._pool.submit(_sync_named, path, name) for path, name in paths]
+        wait(syncs)
+        for sync in syncs:
+            sync.result()
+
+    def _remove(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            path.unlink()
+            with self._lock:
+                self._folders.add(path.parent)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder; the ones that gained a name are synced by `commit`."""
@@ -166,8 +192,8 @@ class DurableStore(LocalStore):
                 self._folders.add(folder.parent)
 
 
-def _drop(staged: list[tuple[Path, Path]]) -> None:
-    for temporary, _ in staged:
+def _drop(staged: list[tuple[int, Path, Path]]) -> None:
+    for _, temporary, _ in staged:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -232,6 +258,29 @@ class MovableStore(WrapperStore["Store"]):
             path = folder / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(value.to_bytes())
+
+    def put(self, key: str, data: bytes | None, rank: int) -> None:  # noqa: ARG002 - no order here
+        """Set a key, or remove it (None), at once; the caller holds `lock`.
+
+        Raises
+        ------
+        StoreError
+            If the map was moved, and the disk refuses.
+        """
+        if self.folder is not None:
+            path = self.folder / key
+            with naming(path):
+                if data is None:
+                    path.unlink(missing_ok=True)
+                    return
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = partial_name(path)
+                temporary.write_bytes(data)
+                temporary.replace(path)
+        elif data is None:
+            self._buffers.pop(key, None)
+        else:
+            self._buffers[key] = default_buffer_prototype().buffer.from_bytes(data)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None

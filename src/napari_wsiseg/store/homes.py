@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.grid import Indices, Mask
 from napari_wsiseg.memory import Workspace
-from napari_wsiseg.store.files import PARTIAL, DurableStore, MovableStore, naming
+from napari_wsiseg.store.files import PARTIAL, DurableFolder, MovableStore, naming
 from napari_wsiseg.store.journal import JOURNAL, JournalReader, JournalWriter
 from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written
 from napari_wsiseg.store.state import STATE, State, read_state, write_state
@@ -54,8 +54,11 @@ class Home(Protocol):
 class WritableHome(Home, Protocol):
     """What a writer needs besides."""
 
+    def put(self, key: str, data: bytes | None, rank: int) -> None:
+        """Set or remove (None) a chunk; what has a lower rank shows first."""
+
     def record(self, chunks: Indices, state: State) -> None:
-        """Keep what was set in the arrays, then the state, then these chunks as finished."""
+        """Keep what was put, then the state, then these chunks as finished."""
 
     def set_state(self, state: State) -> None:
         """Replace the state."""
@@ -126,15 +129,18 @@ class WritableFolder(Folder):
 
     def __init__(self, path: Path, shape: tuple[int, int], lock: WriterLock) -> None:
         super().__init__(path, shape)
-        self._durable = DurableStore(path)
-        self.store = self._durable
+        self._files = DurableFolder(path)
         self._appender = JournalWriter(path)
         self._lock = lock
         self._state = self.state()
 
+    def put(self, key: str, data: bytes | None, rank: int) -> None:
+        """Write a chunk under a temporary name, until the next `commit` or `record`."""
+        self._files.put(key, data, rank)
+
     def record(self, chunks: Indices, state: State) -> None:
         """Arrays to disk, then the state, then the journal; each is synced before the next."""
-        self._durable.commit()
+        self._files.commit()
         if state != self._state:
             self.set_state(state)
         self._appender.append(chunks)
@@ -145,15 +151,15 @@ class WritableFolder(Folder):
         self._state = state
 
     def commit(self) -> None:
-        """Keep what was set in the arrays."""
-        self._durable.commit()
+        """Keep what was put."""
+        self._files.commit()
 
     def make_room(self, workspace: Workspace) -> None:
         """Nothing to move: the result is on disk."""
 
     def leave(self) -> None:
         """Drop what was not committed and release the lock."""
-        self._durable.abort()
+        self._files.close()
         self._lock.release()
 
     def sweep(self, recorded: Mask) -> None:
@@ -191,7 +197,7 @@ class Memory:
     def __init__(self, shape: tuple[int, int]) -> None:
         self.store = MovableStore()
         self._recorded = np.zeros(shape, bool)
-        self._state = State()
+        self._state = State("running")
         self._open = True
         self._counted = 0
 
@@ -216,6 +222,10 @@ class Memory:
     def copy_to(self, folder: Path) -> None:
         """Write groups and arrays into an existing folder."""
         self.store.copy_to(folder)
+
+    def put(self, key: str, data: bytes | None, rank: int) -> None:
+        """Set a chunk, or remove it."""
+        self.store.put(key, data, rank)
 
     def record(self, chunks: Indices, state: State) -> None:
         """Note state and chunks; there is no disk to wait for."""

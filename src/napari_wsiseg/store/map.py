@@ -249,7 +249,7 @@ class ProbabilityMap:
 
     def _lazy(self, array: ZarrArray) -> da.Array:
         chunk = self.layout.grid.chunk
-        lazy: da.Array = da.from_array(  # type: ignore[no-untyped-call]  # dask publishes no types
+        lazy: da.Array = da.from_array(
             array,
             chunks=(*array.shape[:-2], chunk, chunk),
             # Two maps may share a path one after the other: never the same name.

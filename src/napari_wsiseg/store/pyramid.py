@@ -16,6 +16,7 @@ from napari_wsiseg.grid import Mask
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.reduce import covered_mean
 from napari_wsiseg.store.arrays import LevelArrays
+from napari_wsiseg.store.chunks import ChunkWriter
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +41,8 @@ class Window:
     def take(cls, workspace: Workspace, region: Region, classes: int, dtype: str) -> Window:
         """An empty window whose arrays come from the workspace."""
         shape = (region.size.height, region.size.width)
-        values = workspace.take((classes, *shape), dtype)
-        coverage = np.asarray(workspace.take(shape, np.bool_), bool)
-        return cls(region, values, coverage)
+        values: NDArray[np.generic] = workspace.take((classes, *shape), np.dtype(dtype))
+        return cls(region, values, workspace.take(shape, np.bool_))
 
     def release(self, workspace: Workspace) -> None:
         """Give the arrays back."""
@@ -53,13 +53,6 @@ class Window:
         """Views of the values and coverage in `region`, given in pixels of the level."""
         y, x = region.shifted(-self.region.top, -self.region.left).slices
         return self.values[:, y, x], self.coverage[y, x]
-
-    def write(self, arrays: LevelArrays, region: Region) -> None:
-        """Store the pixels of `region`, which must be whole chunks."""
-        values, coverage = self.cut(region)
-        y, x = region.slices
-        arrays.values[:, y, x] = values
-        arrays.coverage[y, x] = coverage
 
 
 def coarser_masks(chunks: Mask, levels: int) -> list[Mask]:
@@ -91,17 +84,20 @@ class Pyramid:
     Parameters
     ----------
     levels
-        Of the map, large to small.
-    chunk
-        Side of a chunk.
+        Of the map, large to small; read for what other runs have stored.
+    chunks
+        Writes them.
     workspace
         Gives the buffers: part of one chunk row a level.
     """
 
-    def __init__(self, levels: tuple[LevelArrays, ...], chunk: int, workspace: Workspace) -> None:
+    def __init__(
+        self, levels: tuple[LevelArrays, ...], chunks: ChunkWriter, workspace: Workspace
+    ) -> None:
         self._levels = levels
+        self._chunks = chunks
         self._sizes = [Size(*level.coverage.shape) for level in levels]
-        self._chunk = chunk
+        self._chunk: int = levels[0].coverage.chunks[-1]
         self._workspace = workspace
         self._windows: list[Window | None] = [None] * len(levels)
         self._wanted: list[Mask] = []
@@ -114,7 +110,9 @@ class Pyramid:
         self._present = coarser_masks(present, len(self._levels))
 
     def update(self, base: Window, changed: list[Region]) -> None:
-        """Bring all coarser levels in step with a window of level 0, and store them.
+        """Bring all coarser levels in step with a window of level 0, and begin to write them.
+
+        What was begun before must have ended.
 
         Parameters
         ----------
@@ -133,7 +131,7 @@ class Pyramid:
                     values, coverage = window.cut(block)
                     values[...], coverage[...] = coarsen(*below.cut(source))
             for region in _whole_chunks(changed, self._chunk, self._sizes[level]):
-                window.write(self._levels[level], region)
+                self._chunks.write(level, region, *window.cut(region))
             below = window
 
     def release(self) -> None:

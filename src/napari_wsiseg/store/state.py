@@ -35,7 +35,7 @@ class State:
         Sentences for the user.
     """
 
-    status: Status = "running"
+    status: Status
     spilled: bool = False
     failed_patches: Annotated[tuple[FailedPatch, ...], Field(max_length=10**7)] = ()
     warnings: tuple[str, ...] = ()

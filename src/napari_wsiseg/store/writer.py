@@ -22,6 +22,7 @@ from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import Band, FailedPatch
 from napari_wsiseg.reduce import covered_mean
 from napari_wsiseg.store.arrays import open_arrays
+from napari_wsiseg.store.chunks import ChunkWriter
 from napari_wsiseg.store.create import create_folder, create_memory, reopen_folder
 from napari_wsiseg.store.homes import WritableHome
 from napari_wsiseg.store.layout import MapLayout, TissueImage
@@ -81,8 +82,9 @@ class MapWriter:
         self._home = home
         self._workspace = workspace
         self._grid = map_.grid
-        self._arrays = open_arrays(home.store, self._layout, has_tissue=False)
-        self._pyramid = Pyramid(self._arrays.levels, self._grid.chunk, workspace)
+        levels = open_arrays(home.store, self._layout, has_tissue=False).levels
+        self._writes = ChunkWriter(levels, home.put)
+        self._pyramid = Pyramid(levels, self._writes, workspace)
         self._state = home.state()
         self._chunks = np.zeros(self._grid.chunk_shape, bool)
         self._next = self._grid.canvas.height
@@ -129,7 +131,11 @@ class MapWriter:
             arrays = open_arrays(memory.store, layout, has_tissue=tissue is not None)
             return cls(ProbabilityMap(layout, info, arrays, memory), memory, workspace)
         folder = create_folder(target, layout, info, tissue, overwrite=overwrite)
-        return cls(ProbabilityMap.open(target), folder, workspace)
+        try:
+            return cls(ProbabilityMap.open(target), folder, workspace)
+        except BaseException:
+            folder.leave()
+            raise
 
     @classmethod
     def resume(cls, target: Path, identity: Mapping[str, Any], workspace: Workspace) -> Self:
@@ -145,14 +151,13 @@ class MapWriter:
         """
         folder = reopen_folder(target, identity)
         try:
-            writer = cls(ProbabilityMap.open(target), folder, workspace)
-            mend(folder, writer._arrays, writer.unfinished)
-            writer._state = replace(writer._state, status="running")
-            folder.set_state(writer._state)
+            map_ = ProbabilityMap.open(target)
+            mend(folder, map_.layout, ~map_.finished)
+            folder.set_state(replace(folder.state(), status="running"))
+            return cls(map_, folder, workspace)
         except BaseException:
             folder.leave()
             raise
-        return writer
 
     @property
     def unfinished(self) -> Mask:
@@ -322,10 +327,11 @@ class MapWriter:
         covered = [self._region(row.row, column, column + 1) for column in row.columns.tolist()]
         covered = [region for region in covered if row.window.cut(region)[1].any()]
         with self._home.writing():
+            for region in covered:
+                self._writes.write(0, region, *row.window.cut(region))
             if covered:
-                for region in _joined(covered):
-                    row.window.write(self._arrays.levels[0], region)
                 self._pyramid.update(row.window, covered)
+            self._writes.wait()
             chunks = np.stack([np.full_like(row.columns, row.row), row.columns], axis=1)
             self._home.record(chunks, self._stamped())
             self._home.make_room(self._workspace)
@@ -353,6 +359,7 @@ class MapWriter:
             self._thread.join()
             self._thread = None
         self._drop_row()
+        self._writes.close()
         self._pyramid.release()
 
     def _raise_error(self) -> None:
@@ -375,15 +382,3 @@ def _store(probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> N
         rows = slice(top, top + _QUANTISED_ROWS)
         block = probabilities[:, rows] * np.float32(255)
         values[:, rows] = np.rint(block, out=block)
-
-
-def _joined(regions: list[Region]) -> list[Region]:
-    """Regions of one chunk row, left to right; adjoining ones as one."""
-    joined: list[Region] = []
-    for region in regions:
-        if joined and joined[-1].right == region.left:
-            first = joined.pop()
-            joined.append(Region.from_bounds(first.top, first.left, region.bottom, region.right))
-        else:
-            joined.append(region)
-    return joined

@@ -1,0 +1,315 @@
+"""What must not be touched is not touched, and what is wrong is said in one sentence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_wsiseg.errors import StoreError
+from napari_wsiseg.store import MapWriter, ProbabilityMap, RunInfo
+from napari_wsiseg.store.lock import LOCKS, Owner, is_written
+from store.helpers import INFO, Truth, assert_holds, layout_of, run, workspace
+
+LAYOUT = layout_of((9, 7))
+TRUTH = Truth.random(LAYOUT, 0)
+
+
+def written(path: Path, status: str = "complete") -> Path:
+    writer = MapWriter.create(path, LAYOUT, INFO, workspace())
+    run(writer, TRUTH, writer.unfinished)
+    writer.close(status)
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory) -> Path:
+    return written(tmp_path_factory.mktemp("store") / "map")
+
+
+@pytest.fixture
+def own_copy(result, tmp_path) -> Path:
+    return Path(shutil.copytree(result, tmp_path / "map"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def owner_of(pid: int, started: float, host: str = platform.node()) -> Owner:
+    return Owner(pid, started, host)
+
+
+def put_lock(folder: Path, owner: Owner) -> None:
+    (folder / LOCKS).mkdir(exist_ok=True)
+    (folder / LOCKS / owner.name).touch()
+
+
+# --- one writer
+
+
+def test_a_second_writer_is_refused_while_the_first_lives(tmp_path):
+    writer = MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace())
+    match = f"process {os.getpid()} on {platform.node()}"
+    with pytest.raises(StoreError, match=match):
+        MapWriter.resume(tmp_path / "map", INFO.identity, workspace())
+    with pytest.raises(StoreError, match=match):
+        MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace(), overwrite=True)
+    run(writer, TRUTH, writer.unfinished)
+    writer.close()
+    assert_holds(writer.map, TRUTH)
+    MapWriter.resume(tmp_path / "map", INFO.identity, workspace()).close()
+    assert not (tmp_path / "map" / LOCKS).exists()
+
+
+def test_another_process_is_named_and_taken_over_when_it_died(own_copy):
+    code = (
+        "import sys; from pathlib import Path; from napari_wsiseg.store.lock import WriterLock;"
+        "WriterLock.acquire(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+    )
+    source = Path(sys.modules["napari_wsiseg"].__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(own_copy)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    ) as other:
+        assert other.stdout.readline().strip() == b"locked"
+        assert is_written(own_copy)
+        with pytest.raises(StoreError, match=f"process {other.pid} "):
+            MapWriter.resume(own_copy, INFO.identity, workspace())
+        other.kill()
+        other.wait()
+        assert not is_written(own_copy)
+        MapWriter.resume(own_copy, INFO.identity, workspace()).close()
+    assert not (own_copy / LOCKS).exists()
+
+
+def test_a_reused_process_id_is_no_owner(own_copy):
+    put_lock(own_copy, owner_of(os.getpid(), psutil.Process().create_time() - 1000))
+    MapWriter.resume(own_copy, INFO.identity, workspace()).close()
+
+
+def test_a_lock_of_another_machine_counts(own_copy):
+    put_lock(own_copy, owner_of(1, 5.0, "far-away"))
+    with pytest.raises(StoreError, match=r"process 1 on far-away; .*remove .*1_5.00_far-away"):
+        MapWriter.resume(own_copy, INFO.identity, workspace())
+    assert [p.name for p in (own_copy / LOCKS).iterdir()] == ["1_5.00_far-away"]
+
+
+def test_a_result_whose_writer_died_reads_as_cancelled(tmp_path):
+    writer = MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace())
+    assert ProbabilityMap.open(tmp_path / "map").status == "running"
+    shutil.copytree(tmp_path / "map", tmp_path / "dead", ignore=shutil.ignore_patterns(LOCKS))
+    assert ProbabilityMap.open(tmp_path / "dead").status == "cancelled"
+    writer.close("failed")
+    assert ProbabilityMap.open(tmp_path / "map").status == "failed"
+
+
+# --- nothing foreign is touched
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "empty", "file", "zarr"])
+def test_what_is_not_ours_is_left_as_it_is(tmp_path, kind, overwrite):
+    target = tmp_path / "map"
+    if kind == "file":
+        target.write_text("thesis")
+    elif kind == "zarr":
+        zarr.create_group(target, attributes={"ome": {"version": "0.5"}})
+    else:
+        target.mkdir()
+        if kind == "folder":
+            (target / "thesis.txt").write_text("thesis")
+    before = contents(tmp_path)
+    with pytest.raises(StoreError, match="is left as it is"):
+        MapWriter.create(target, LAYOUT, INFO, workspace(), overwrite=overwrite)
+    assert contents(tmp_path) == before
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_result_is_replaced_only_when_asked(own_copy):
+    before = contents(own_copy)
+    with pytest.raises(StoreError, match="on_exists="):
+        MapWriter.create(own_copy, LAYOUT, INFO, workspace())
+    assert contents(own_copy) == before
+    other = RunInfo({"model": "other"})
+    writer = MapWriter.create(own_copy, LAYOUT, other, workspace(), overwrite=True)
+    assert writer.unfinished.all()
+    writer.close("cancelled")
+    assert ProbabilityMap.open(own_copy).info.identity == {"model": "other"}
+    assert list(own_copy.parent.iterdir()) == [own_copy]
+
+
+@pytest.mark.parametrize(("module", "name"), [(os, "fsync"), (Path, "write_bytes")])
+def test_nothing_is_left_when_creation_fails(tmp_path, monkeypatch, module, name):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, name, full)
+    with pytest.raises(StoreError, match="No space left"):
+        MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_result_stands_when_its_replacement_fails(own_copy, monkeypatch):
+    before = contents(own_copy)
+    rename = Path.rename
+
+    def refuse(self, target):
+        if self.name.endswith(".partial") and target == own_copy and (self / LOCKS).exists():
+            monkeypatch.setattr(Path, "rename", rename)
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StoreError, match="Input/output error"):
+        MapWriter.create(own_copy, LAYOUT, INFO, workspace(), overwrite=True)
+    assert contents(own_copy) == before
+    assert list(own_copy.parent.iterdir()) == [own_copy]
+
+
+def test_drafts_of_dead_makers_are_swept_and_others_stay(tmp_path):
+    dead, alive = (tmp_path / f".map.{c * 32}.partial" for c in "ab")
+    for folder, owner in ((dead, owner_of(os.getpid(), 1.0)), (alive, Owner.this())):
+        folder.mkdir()
+        put_lock(folder, owner)
+    foreign = tmp_path / f".map.{'c' * 32}.partial"
+    foreign.mkdir()
+    written(tmp_path / "map")
+    assert set(tmp_path.iterdir()) == {tmp_path / "map", alive, foreign}
+
+
+# --- going on
+
+
+def test_another_identity_is_refused_and_says_in_what(own_copy):
+    before = contents(own_copy)
+    with pytest.raises(StoreError, match=r"mpp \(0\.5 there, 0\.25 here\), weights \(None there"):
+        MapWriter.resume(own_copy, {**INFO.identity, "mpp": 0.25, "weights": "w"}, workspace())
+    assert contents(own_copy) == before
+
+
+def test_identities_are_compared_as_json(own_copy):
+    info = RunInfo({"shape": (1, 2), "none": None})
+    writer = MapWriter.create(own_copy, LAYOUT, info, workspace(), overwrite=True)
+    writer.close("cancelled")
+    MapWriter.resume(own_copy, {"none": None, "shape": [1, 2]}, workspace()).close("cancelled")
+    with pytest.raises(StoreError, match="none"):
+        MapWriter.resume(own_copy, {"shape": [1, 2]}, workspace())
+
+
+# --- damaged results
+
+
+def edit(folder: Path, change) -> None:
+    path = folder / "zarr.json"
+    document = json.loads(path.read_text())
+    change(document["attributes"]["napari_wsiseg"])
+    path.write_text(json.dumps(document))
+
+
+def test_a_newer_format_is_refused_by_name(own_copy):
+    edit(own_copy, lambda ours: ours.update(format=2, grid="elsewhere"))
+    with pytest.raises(StoreError, match="format 2, and this version reads up to 1"):
+        ProbabilityMap.open(own_copy)
+
+
+def test_what_is_no_result_is_said(tmp_path):
+    with pytest.raises(StoreError, match="no result at"):
+        ProbabilityMap.open(tmp_path / "nothing")
+    with pytest.raises(StoreError, match="no result of napari-wsiseg"):
+        ProbabilityMap.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "file", ["zarr.json", "state.json", "0/zarr.json", "mask/zarr.json", "coverage/1/zarr.json"]
+)
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b"null", b'{"zarr_format": 3}'])
+def test_damaged_files_are_said(own_copy, file, damage):
+    if damage is None:
+        (own_copy / file).unlink()
+    else:
+        (own_copy / file).write_bytes(damage)
+    with pytest.raises(StoreError) as caught:
+        ProbabilityMap.open(own_copy)
+    assert str(own_copy) in str(caught.value)
+
+
+def leaves(value, path=()):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for key, item in enumerate(value):
+            yield from leaves(item, (*path, key))
+    yield path
+
+
+def opened(folder: Path) -> ProbabilityMap | None:
+    """The map, or None where it was refused as it should be."""
+    try:
+        return ProbabilityMap.open(folder)
+    except StoreError:
+        return None
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_any_value_in_the_metadata_opens_or_is_refused(result, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("fuzz")
+    shutil.copytree(result, folder / "map")
+    document = json.loads((folder / "map" / "zarr.json").read_text())
+    path = data.draw(st.sampled_from([p for p in leaves(document["attributes"]) if p]))
+    node = document["attributes"]
+    for key in path[:-1]:
+        node = node[key]
+    junk = st.one_of(
+        st.none(), st.integers(-5, 5), st.just(2**40), st.just(1e300), st.text(max_size=3),
+        st.lists(st.integers(0, 2), max_size=3), st.just({}),
+    )  # fmt: skip
+    node[path[-1]] = data.draw(junk)
+    (folder / "map" / "zarr.json").write_text(json.dumps(document))
+    pm = opened(folder / "map")
+    if pm is not None:
+        assert pm.finished.shape == pm.grid.chunk_shape
+        assert len(repr(pm)) > 0
+        _ = pm.patches, pm.levels, pm.coverage
+    shutil.rmtree(folder)
+
+
+def test_patches_outside_the_grid_are_refused(own_copy):
+    state = json.loads((own_copy / "state.json").read_text())
+    state["failed_patches"] = [{"row": 99, "column": 0, "reason": "x"}]
+    (own_copy / "state.json").write_text(json.dumps(state))
+    with pytest.raises(StoreError, match="outside its grid"):
+        ProbabilityMap.open(own_copy)
+
+
+def test_a_mask_beyond_measure_is_not_read(own_copy):
+    path = own_copy / "mask" / "zarr.json"
+    document = json.loads(path.read_text())
+    document["shape"] = [2**40, 2**20]
+    path.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match="mask"):
+        ProbabilityMap.open(own_copy)
+
+
+def test_opening_changes_nothing(own_copy):
+    before = copy.deepcopy(contents(own_copy))
+    with ProbabilityMap.open(own_copy) as pm:
+        np.asarray(pm.levels[0])
+        _ = pm.status, pm.finished, pm.patches
+    assert contents(own_copy) == before
