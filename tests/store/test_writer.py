@@ -209,6 +209,16 @@ def test_bands_follow_each_other(tmp_path):
     writer.close("failed")
 
 
+def test_bands_lie_on_map_pixels(tmp_path):
+    layout = layout_of((8, 8), scale=2)
+    truth = Truth.random(layout, 0)
+    writer = MapWriter.create(tmp_path / "map", layout, INFO, workspace())
+    writer.begin(writer.unfinished)
+    with pytest.raises(StoreError, match="within a map pixel of 2 x 2"):
+        writer.add(Band(0, 1, truth.probabilities[:, :2, 1:], truth.coverage[:2, 1:]))
+    writer.close("failed")
+
+
 def test_finished_chunks_are_not_begun_again(tmp_path):
     layout = layout_of((8, 8))
     writer = MapWriter.create(None, layout, INFO, workspace())

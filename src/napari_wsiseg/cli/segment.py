@@ -26,7 +26,6 @@ from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide, open_slide
 
 if TYPE_CHECKING:
-
     from napari_wsiseg.store import ProbabilityMap
 
 INTERRUPTED = 130

@@ -21,8 +21,43 @@ from napari_wsiseg.spec import ModelSpec
 LONGEST_CALL = 5.0
 """Seconds that one predict call may take, so that a run answers soon when told to stop."""
 
-_LARGEST_FIELD = 4096 * 4096
+_LARGEST_SIDE = 4096
+_TIMED_OUTPUTS = (64, 512)
+# Measured: a call of 4 Mpx takes 1.2 to 1.9 times what small ones foretell; it leaves the caches.
+_GROWTH = 1.5
 _CHOICES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class CallCost:
+    """Seconds of a predict call of one patch.
+
+    Parameters
+    ----------
+    per_input, per_output
+        For each pixel that goes in, and for each that comes out: a network that decodes
+        only what is asked for spends little on its margin.
+    """
+
+    per_input: float
+    per_output: float
+
+    def seconds(self, patch_input: Size, patch_output: Size) -> float:
+        """Seconds of a call."""
+        return self.per_input * patch_input.area + self.per_output * patch_output.area
+
+    def within(self, longest: float, patch_input: Size, patch_output: Size) -> bool:
+        """Whether a call takes at most so long.
+
+        Judged in steps of a factor of the square root of 2, so that a machine's mood
+        does not choose another grid each day.
+        """
+        seconds = max(_GROWTH * self.seconds(patch_input, patch_output), 1e-9)
+        return bool(2 ** (np.ceil(np.log2(seconds / longest) * 2) / 2) <= 1)
+
+
+# Where no model is at hand to be timed: what a laptop's processor makes of a large UNet.
+_TYPICAL = CallCost(per_input=4e-7, per_output=1.2e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +74,8 @@ class FieldSearch:
         As in the job.
     scale
         As in the grid.
-    largest
-        Input pixels that one predict call may hold.
+    cost
+        What a predict call costs; None: unknown.
     fits
         Whether a grid fits the memory budget.
     """
@@ -49,7 +84,7 @@ class FieldSearch:
     tissue: TissueTable | None
     min_mask_ratio: float
     scale: int
-    largest: int
+    cost: CallCost | None
     fits: Callable[[PatchGrid], bool]
 
     def grid(self, patch_input: Size, patch_output: Size, stride: Size) -> PatchGrid:
@@ -66,13 +101,14 @@ def widest_sensible(spec: ModelSpec, search: FieldSearch) -> PatchGrid:
     """
     period = spec.shift_period or 1
     margin = margins(spec)
+    call = search.cost or _TYPICAL
     best = None
     for output in _outputs(spec, search.canvas, period):
         patch = Size(output.height + margin.height, output.width + margin.width)
-        if patch.area > search.largest:
+        if not call.within(LONGEST_CALL, patch, output):
             continue
         grid = search.grid(patch, output, output)
-        cost = int(grid.keep.sum()) * patch.area
+        cost = int(grid.keep.sum()) * call.seconds(patch, output)
         # Among equals the smaller patch: it answers sooner and needs less memory.
         if (best is None or (cost, patch.area) < best[:2]) and search.fits(grid):
             best = (cost, patch.area, grid)
@@ -92,27 +128,32 @@ def margins(spec: ModelSpec) -> Size:
     return Size(ih - oh, iw - ow)
 
 
-def largest_field(seconds_per_pixel: float) -> int:
-    """Input pixels that fit `LONGEST_CALL`, rounded down to a power of the square root of 2.
-
-    Coarse steps, so that a machine's mood does not choose another grid each day.
-    """
-    exact = min(LONGEST_CALL / max(seconds_per_pixel, 1e-12), _LARGEST_FIELD)
-    return int(2 ** (np.floor(np.log2(exact) * 2) / 2))
-
-
-def seconds_per_pixel(segmenter: Segmenter) -> float:
-    """Time a patch of glass, a small one where the model allows it: seconds per input pixel."""
+def time_model(segmenter: Segmenter) -> CallCost:
+    """Time patches of glass: small ones of two sizes where the model allows it."""
     spec = segmenter.spec
-    height, width = spec.patch_input_shape
-    if spec.shift_period is not None:
-        margin, extra = margins(spec), -(-64 // spec.shift_period) * spec.shift_period
-        height, width = min(height, margin.height + extra), min(width, margin.width + extra)
-    patch = np.full((1, height, width, 3), 255, np.uint8)
-    predict(segmenter, patch)  # the first call also builds what later ones reuse
+    if spec.shift_period is None:
+        patch = Size(*spec.patch_input_shape)
+        # What part of it depends on the output cannot be told, and does not matter.
+        _time(segmenter, patch)
+        return CallCost(_time(segmenter, patch) / patch.area, 0.0)
+    margin, period = margins(spec), spec.shift_period
+    sides = [-(-side // period) * period for side in _TIMED_OUTPUTS]
+    patches = [Size(margin.height + side, margin.width + side) for side in sides]
+    _time(segmenter, patches[0])  # the first call also builds what later ones reuse
+    small, large = (_time(segmenter, patch) for patch in patches)
+    # seconds = per_input * input + per_output * output, for both.
+    inputs, outputs = [patch.area for patch in patches], [side * side for side in sides]
+    determinant = inputs[0] * outputs[1] - inputs[1] * outputs[0]
+    per_output = max((large * inputs[0] - small * inputs[1]) / determinant, 0.0)
+    per_input = max(large - per_output * outputs[1], 0.0) / inputs[1]
+    return CallCost(per_input, per_output)
+
+
+def _time(segmenter: Segmenter, patch: Size) -> float:
+    pixels = np.full((1, patch.height, patch.width, 3), 255, np.uint8)
     start = time.perf_counter()
-    predict(segmenter, patch)
-    return (time.perf_counter() - start) / (height * width)
+    predict(segmenter, pixels)
+    return time.perf_counter() - start
 
 
 def _outputs(spec: ModelSpec, canvas: Size, period: int) -> Iterator[Size]:
@@ -129,7 +170,7 @@ def _sides(length: int, period: int, least: int) -> list[int]:
     sides = set()
     for parts in range(1, length // max(least, period) + 2):
         sides.add(-(-length // (parts * period)) * period)
-    ordered = sorted(side for side in sides if side <= 4096)
+    ordered = sorted(side for side in sides if side <= _LARGEST_SIDE)
     if len(ordered) <= _CHOICES:
         return ordered
     picks = np.linspace(0, len(ordered) - 1, _CHOICES).round().astype(int)

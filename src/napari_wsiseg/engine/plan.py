@@ -16,9 +16,8 @@ from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.budget import Costs, MemoryNeed, budget_of, fitting_batch
 from napari_wsiseg.engine.fields import (
     FieldSearch,
-    largest_field,
     margins,
-    seconds_per_pixel,
+    time_model,
     widest_sensible,
 )
 from napari_wsiseg.engine.regions import chunks_meeting
@@ -33,7 +32,8 @@ from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.tissue import TissueMask, tissue_for
 
-_ASSUMED_FIELD = 2048 * 2048
+# Reading, merging and storing, measured on one core of a server; the model comes on top.
+_SECONDS_PER_PIXEL = 5e-8
 # A processor gains nothing from large batches, and loses its caches; a GPU needs them.
 _BATCH_PIXELS = {"cpu": 2**19, "gpu": 2**23}
 _LARGEST_BATCH = 16
@@ -177,20 +177,25 @@ def resolve(
     mask = tissue_for(slide, job.tissue if tissue is None else tissue)
     open_shapes = prior is None and _given_shapes(job) is None and spec.shift_period is not None
     timed = segmenter is not None and (foretell or open_shapes)
-    speed = seconds_per_pixel(segmenter) if segmenter is not None and timed else None
+    call = time_model(segmenter) if segmenter is not None and timed else None
     search = FieldSearch(
         canvas,
         None if mask is None else TissueTable(mask.mask),
         job.min_mask_ratio,
         scale,
-        _ASSUMED_FIELD if speed is None else largest_field(speed),
+        call,
         lambda grid: _total(costs, grid, 1) <= budget,
     )
     grid = _grid(job, spec, search, prior)
     batch_size = fitting_batch(costs, grid, job.batch_size or _usual_batch(segmenter, grid), budget)
     wanted = chunks_meeting(grid, downsample, job.region)
     patches = grid.patches_for(wanted)
-    seconds = None if speed is None else speed * grid.patch_input.area * len(patches)
+    seconds = None
+    if call is not None:
+        seconds = len(patches) * (
+            call.seconds(grid.patch_input, grid.patch_output)
+            + _SECONDS_PER_PIXEL * grid.patch_output.area
+        )
     return RunPlan(
         job=job,
         info=info,

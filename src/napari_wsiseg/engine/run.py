@@ -84,7 +84,7 @@ def segment(
                 job.model,
                 weights=job.weights,
                 device=job.device,
-                precision=job.precision,
+                precision=_precision(job, prior),
                 trust=job.trust,
             )
         plan = settled
@@ -94,6 +94,15 @@ def segment(
         workspace = stack.enter_context(Workspace(plan.budget, folder, plan.need.resident))
         model = with_shapes(model, plan.grid.patch_input, plan.grid.patch_output)
         yield from _Run(plan, slide, model, prior, workspace).steps()
+
+
+def _precision(job: SegmentationJob, prior: ProbabilityMap | None) -> str:
+    """The job's; "auto" is settled once, so a result to be resumed keeps what it had."""
+    if job.precision != "auto" or prior is None:
+        return job.precision
+    before = prior.info.identity.get("model")
+    settled = before.get("precision") if isinstance(before, dict) else None
+    return settled if isinstance(settled, str) else job.precision
 
 
 @contextmanager

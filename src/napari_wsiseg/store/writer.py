@@ -8,19 +8,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_wsiseg.errors import StoreError, WsisegError
 from napari_wsiseg.geometry import Region
-from napari_wsiseg.grid import Indices, Mask
+from napari_wsiseg.grid import Mask
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import Band, FailedPatch
-from napari_wsiseg.reduce import covered_mean
 from napari_wsiseg.store.arrays import open_arrays
 from napari_wsiseg.store.chunks import ChunkWriter
 from napari_wsiseg.store.create import create_folder, create_memory, reopen_folder
@@ -30,29 +28,8 @@ from napari_wsiseg.store.map import ProbabilityMap
 from napari_wsiseg.store.metadata import RunInfo
 from napari_wsiseg.store.pyramid import Pyramid, Window
 from napari_wsiseg.store.repair import mend
+from napari_wsiseg.store.rows import RunRow
 from napari_wsiseg.store.state import State, Status
-
-# Rows that are quantised at once: the float32 between stays in the processor's cache.
-_QUANTISED_ROWS = 32
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """The part of a chunk row that a run computes.
-
-    Parameters
-    ----------
-    row
-        Which.
-    columns
-        The chunks of the run, left to right.
-    window
-        Their pixels, and what lies between them.
-    """
-
-    row: int
-    columns: Indices
-    window: Window
 
 
 class MapWriter:
@@ -88,8 +65,8 @@ class MapWriter:
         self._state = home.state()
         self._chunks = np.zeros(self._grid.chunk_shape, bool)
         self._next = self._grid.canvas.height
-        self._row: _Row | None = None
-        self._waiting: queue.Queue[_Row | None] = queue.Queue(maxsize=1)
+        self._row: RunRow | None = None
+        self._waiting: queue.Queue[RunRow | None] = queue.Queue(maxsize=1)
         self._written: queue.SimpleQueue[Region] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -201,13 +178,18 @@ class MapWriter:
         scale, chunk, height = self._grid.scale, self._grid.chunk, self._grid.map_size.height
         if band.top != self._next:
             raise StoreError(f"A band begins at row {band.top}; row {self._next} is the next.")
+        if band.top % scale or band.left % scale:
+            raise StoreError(
+                f"A band begins at row {band.top}, column {band.left}, within a map pixel of "
+                f"{scale} x {scale}; cut bands between map pixels."
+            )
         self._next = band.bottom
         top, bottom = band.top // scale, -(-band.bottom // scale)
         for number in range(top // chunk, -(-bottom // chunk)):
             row = self._row_of(number)
             if row is None:
                 continue
-            self._fill(row, band)
+            row.fill(band, self._grid)
             if bottom >= min((number + 1) * chunk, height):
                 self._row = None
                 self._hand_over(row)
@@ -263,7 +245,7 @@ class MapWriter:
         if status == "complete":
             self._raise_error()
 
-    def _row_of(self, number: int) -> _Row | None:
+    def _row_of(self, number: int) -> RunRow | None:
         """The chunk row being filled; None where the run has no chunk in it."""
         if self._row is not None and self._row.row == number:
             return self._row
@@ -273,36 +255,10 @@ class MapWriter:
         region = self._region(number, int(columns[0]), int(columns[-1]) + 1)
         layout = self._layout
         window = Window.take(self._workspace, region, layout.classes, layout.dtype)
-        self._row = _Row(number, columns, window)
+        self._row = RunRow(number, tuple(columns.tolist()), window)
         return self._row
 
-    def _fill(self, row: _Row, band: Band) -> None:
-        """Copy the band's part of a chunk row, chunk by chunk."""
-        scale = self._grid.scale
-        width = band.coverage.shape[1]
-        given = Region.from_bounds(band.top, band.left, band.bottom, band.left + width)
-        for column in row.columns.tolist():
-            canvas = self._grid.chunk_region(row.row, column).intersection(given)
-            if canvas.is_empty:
-                continue
-            y, x = canvas.shifted(-band.top, -band.left).slices
-            coverage = band.coverage[y, x]
-            if not coverage.any():
-                continue
-            probabilities = band.probabilities[:, y, x]
-            if scale > 1:
-                probabilities, coverage = covered_mean(probabilities, coverage, scale)
-            target = Region.from_bounds(
-                canvas.top // scale,
-                canvas.left // scale,
-                -(-canvas.bottom // scale),
-                -(-canvas.right // scale),
-            )
-            values, covered = row.window.cut(target)
-            covered[...] = coverage
-            _store(probabilities, values)
-
-    def _hand_over(self, row: _Row) -> None:
+    def _hand_over(self, row: RunRow) -> None:
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._work, name="wsiseg-map-writer", daemon=True
@@ -323,8 +279,8 @@ class MapWriter:
                 self._waiting.task_done()
         self._waiting.task_done()
 
-    def _write(self, row: _Row) -> None:
-        covered = [self._region(row.row, column, column + 1) for column in row.columns.tolist()]
+    def _write(self, row: RunRow) -> None:
+        covered = [self._region(row.row, column, column + 1) for column in row.columns]
         covered = [region for region in covered if row.window.cut(region)[1].any()]
         with self._home.writing():
             for region in covered:
@@ -332,7 +288,7 @@ class MapWriter:
             if covered:
                 self._pyramid.update(row.window, covered)
             self._writes.wait()
-            chunks = np.stack([np.full_like(row.columns, row.row), row.columns], axis=1)
+            chunks = np.array([(row.row, column) for column in row.columns], np.intp)
             self._home.record(chunks, self._stamped())
             self._home.make_room(self._workspace)
         self._written.put(row.window.region)
@@ -371,14 +327,3 @@ class MapWriter:
             f"The map cannot be written: {type(self._error).__name__}: {self._error}; "
             "finished rows are kept, mend that and run again."
         ) from self._error
-
-
-def _store(probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> None:
-    """Copy (classes, height, width) probabilities as they are stored."""
-    if values.dtype != np.uint8:
-        values[...] = probabilities
-        return
-    for top in range(0, values.shape[1], _QUANTISED_ROWS):
-        rows = slice(top, top + _QUANTISED_ROWS)
-        block = probabilities[:, rows] * np.float32(255)
-        values[:, rows] = np.rint(block, out=block)

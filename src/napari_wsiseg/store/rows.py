@@ -1,0 +1,79 @@
+"""The chunk row that a run is filling: bands in, pixels as they are stored out.
+
+Knows no file and no other level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg.geometry import Region
+from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.messages import Band
+from napari_wsiseg.reduce import covered_mean
+from napari_wsiseg.store.pyramid import Window
+
+# Rows that are quantised at once: the float32 between stays in the processor's cache.
+_QUANTISED_ROWS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class RunRow:
+    """The part of a chunk row that a run computes.
+
+    Parameters
+    ----------
+    row
+        Which.
+    columns
+        The chunks of the run, left to right.
+    window
+        Their pixels, and what lies between them.
+    """
+
+    row: int
+    columns: tuple[int, ...]
+    window: Window
+
+    def fill(self, band: Band, grid: PatchGrid) -> None:
+        """Copy a band's part, chunk by chunk; what lies in no chunk of the run is left."""
+        scale = grid.scale
+        width = band.coverage.shape[1]
+        given = Region.from_bounds(band.top, band.left, band.bottom, band.left + width)
+        for column in self.columns:
+            canvas = grid.chunk_region(self.row, column).intersection(given)
+            if canvas.is_empty:
+                continue
+            y, x = canvas.shifted(-band.top, -band.left).slices
+            coverage = band.coverage[y, x]
+            if not coverage.any():
+                continue
+            probabilities = band.probabilities[:, y, x]
+            if scale > 1:
+                probabilities, coverage = covered_mean(probabilities, coverage, scale)
+            values, covered = self.window.cut(_coarser(canvas, scale))
+            covered[...] = coverage
+            _store(probabilities, values)
+
+
+def _coarser(region: Region, scale: int) -> Region:
+    return Region.from_bounds(
+        region.top // scale,
+        region.left // scale,
+        -(-region.bottom // scale),
+        -(-region.right // scale),
+    )
+
+
+def _store(probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> None:
+    """Copy (classes, height, width) probabilities as they are stored."""
+    if values.dtype != np.uint8:
+        values[...] = probabilities
+        return
+    for top in range(0, values.shape[1], _QUANTISED_ROWS):
+        rows = slice(top, top + _QUANTISED_ROWS)
+        block = probabilities[:, rows] * np.float32(255)
+        values[:, rows] = np.rint(block, out=block)
