@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ SCALE = YX(0.5, 0.25)
 
 
 def workspace(budget: int = 10**9) -> Workspace:
-    return Workspace(budget, Path("/tmp"))
+    return Workspace(budget, Path(tempfile.gettempdir()))
 
 
 def layout_of(

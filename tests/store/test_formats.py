@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from datetime import datetime
 
 import dask.array as da
 import numpy as np
@@ -117,7 +118,9 @@ def test_metadata_come_back(result):
     assert again.layout == result.layout
     assert isinstance(again.spec, ModelSpec)
     assert again.job == dict(INFO.job)
-    assert again.provenance == {**INFO.provenance, "spilled": False}
+    ended = again.provenance["ended"]
+    assert datetime.fromisoformat(ended).tzinfo is not None
+    assert again.provenance == {**INFO.provenance, "spilled": False, "ended": ended}
     ours = json.loads((result.path / "zarr.json").read_text())["attributes"]["napari_wsiseg"]
     assert ours["format"] == 1
     assert ours["identity"] == INFO.digest

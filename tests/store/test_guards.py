@@ -313,3 +313,15 @@ def test_opening_changes_nothing(own_copy):
         np.asarray(pm.levels[0])
         _ = pm.status, pm.finished, pm.patches
     assert contents(own_copy) == before
+
+
+def test_a_refusal_names_the_parts_of_nested_values_and_no_hashes(tmp_path):
+    there = {"model": {"name": "a", "weights": "f" * 64}, "slide": "0" * 64, "dtype": "uint8"}
+    here = {"model": {"name": "b", "weights": "e" * 64}, "slide": "1" * 64, "dtype": "uint8"}
+    target = tmp_path / "a.ome.zarr"
+    MapWriter.create(target, LAYOUT, RunInfo(there), workspace()).close()
+    with pytest.raises(StoreError) as refused:
+        MapWriter.resume(target, here, workspace())
+    assert "it differs in model name ('a' there, 'b' here), model weights, slide;" in str(
+        refused.value
+    )

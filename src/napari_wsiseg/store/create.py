@@ -23,6 +23,9 @@ from napari_wsiseg.store.tissue_labels import tissue_attributes, write_tissue
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
+# Longer than this, two values are hashes or tables, which nobody compares by eye.
+_LONGEST_VALUES = 80
+
 
 def create_folder(
     target: Path,
@@ -64,8 +67,7 @@ def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
     stored = read_metadata(target).info
     if names := stored.differences(identity):
         differences = ", ".join(
-            f"{name} ({stored.identity.get(name)!r} there, {identity.get(name)!r} here)"
-            for name in names
+            _told(name, stored.identity.get(name), identity.get(name)) for name in names
         )
         raise StoreError(
             f"{target} cannot be continued: it differs in {differences}; choose another output, "
@@ -84,6 +86,15 @@ def _put(folder: Path, key: str, data: bytes) -> None:
     path = folder / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+def _told(name: str, there: object, here: object) -> str:
+    """What differs, in words: of nested values only the parts, of hashes only the name."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        parts = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+        return ", ".join(_told(f"{name} {key}", there.get(key), here.get(key)) for key in parts)
+    values = f"{there!r} there, {here!r} here"
+    return name if len(values) > _LONGEST_VALUES else f"{name} ({values})"
 
 
 def _fill(

@@ -125,8 +125,9 @@ class ProbabilityMap:
 
     @property
     def provenance(self) -> Json:
-        """What made the map: versions, slide, weights, device, times; and `spilled`."""
-        return {**self.info.provenance, "spilled": self._home.state().spilled}
+        """What made the map: versions, slide, weights, device, times; `spilled` and `ended`."""
+        state = self._home.state()
+        return {**self.info.provenance, "spilled": state.spilled, "ended": state.ended}
 
     @property
     def job(self) -> Json:

@@ -33,12 +33,15 @@ class State:
         Those left uncovered, and why.
     warnings
         Sentences for the user.
+    ended
+        When the last run over the map ended, in UTC (ISO 8601); None before.
     """
 
     status: Status
     spilled: bool = False
     failed_patches: Annotated[tuple[FailedPatch, ...], Field(max_length=10**7)] = ()
     warnings: tuple[str, ...] = ()
+    ended: str | None = None
 
 
 _ADAPTER = TypeAdapter(State)

@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -234,7 +235,11 @@ class MapWriter:
         self._closed = True
         self._stop()
         failed = self._error is not None
-        self._state = replace(self._state, status="failed" if failed else status)
+        self._state = replace(
+            self._state,
+            status="failed" if failed else status,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         try:
             self._home.set_state(self._stamped())
         except StoreError as error:
