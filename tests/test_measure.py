@@ -16,7 +16,14 @@ from maps import SIGMOID, SOFTMAX, STAIN, map_of
 from napari_wsiseg.errors import JobError, StoreError
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.labels import DecisionRule, decide, decide_masks
-from napari_wsiseg.measure import NOT_ANALYSED, TOTAL, UNCLASSIFIED, measure, stain_readout
+from napari_wsiseg.measure import (
+    NOT_ANALYSED,
+    TOTAL,
+    UNCLASSIFIED,
+    in_digits,
+    measure,
+    stain_readout,
+)
 from napari_wsiseg.spec import ModelSpec
 
 WITH_BACKGROUND = ModelSpec("tissue", ("Background", "Tissue"), background=0)
@@ -76,6 +83,14 @@ def test_areas_take_the_scale_of_each_axis():
     areas = measure(map_of(probabilities, SOFTMAX, mpp=YX(0.5, 0.25)))
     assert areas["Stroma"].area_mm2 == pytest.approx(600 * 0.5 * 0.25 / 1e6)
     assert (areas.mpp, areas.mpp_source) == (YX(0.5, 0.25), "metadata")
+
+
+@pytest.mark.parametrize(
+    ("area", "words"),
+    [(0, "0"), (0.0012345, "0.00123"), (12.345, "12.3"), (999.7, "1000"), (1875.4, "1875")],
+)
+def test_areas_in_digits(area, words):
+    assert in_digits(area) == words
 
 
 def test_without_a_scale_there_are_pixels_and_no_mm2():

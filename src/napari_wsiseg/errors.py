@@ -1,4 +1,4 @@
-"""Every error that napari-wsiseg raises on purpose.
+"""Every error that napari-wsiseg raises on purpose, and how those of others are told.
 
 One sentence each: what failed, the value, what to do. None inherits
 ``RuntimeError``: napari's ``thread_worker`` loses those without a signal.
@@ -37,3 +37,9 @@ class ExportError(WsisegError):
 
 class SlideWarning(UserWarning):
     """A slide can be read, but something about it should be known."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line without a full stop; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.geometry import YX, Region
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule, decide_masks
+from napari_wsiseg.spec import FULL_DENSITY
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -32,8 +33,6 @@ TOTAL = "Total tissue"
 # Chunks read at once: fewer make dask's graphs dearer than the reading, more take memory.
 _GROUP = 8
 _MOST_WORKERS = 8
-# Stain models answer optical density / 2.
-_DENSITY = 2.0
 # How far beside the threshold a stain's area is given too, in optical density.
 _BESIDE = 0.05
 
@@ -154,6 +153,11 @@ def measure(pm: ProbabilityMap, rule: DecisionRule = MODELS_OWN) -> AreaTable:
             for found in pool.map(count, strip.parts()):
                 counts += found
     return _table(pm, rule, counts)
+
+
+def in_digits(mm2: float) -> str:
+    """An area to three digits, large ones to whole mm²: "0.00123", "1875"."""
+    return f"{mm2:.3g}" if mm2 < 999.5 else f"{mm2:.0f}"
 
 
 def stain_readout(areas: AreaTable) -> list[str]:
@@ -284,7 +288,7 @@ def _read(array: da.Array, region: Region) -> NDArray[Any]:
 
 def _thresholds_beside(threshold: float) -> tuple[float, float]:
     """A lower and a higher one, as stored (optical density / 2)."""
-    step = _BESIDE / _DENSITY
+    step = _BESIDE / FULL_DENSITY
     return max(threshold - step, 0.0), min(threshold + step, 1.0)
 
 
@@ -320,17 +324,17 @@ def _table(pm: ProbabilityMap, rule: DecisionRule, counts: _Counts) -> AreaTable
 
 
 def _stain_rows(pm: ProbabilityMap, rule: DecisionRule, counts: _Counts) -> tuple[StainRow, ...]:
-    full = _DENSITY / 255 if pm.levels[0].dtype == np.uint8 else _DENSITY
+    full = FULL_DENSITY / 255 if pm.levels[0].dtype == np.uint8 else FULL_DENSITY
     rows = []
     thresholds = rule.thresholds_for(pm.spec)
     for index in _labelled(pm.spec):
         threshold = thresholds[index]
         pixels = int(counts.masks[index])
         mean = float(counts.values[index]) * full / pixels if pixels else None
-        densities = (_DENSITY * value for value in _thresholds_beside(threshold))
+        densities = (FULL_DENSITY * value for value in _thresholds_beside(threshold))
         fractions = (counts.beside[index] / max(counts.analysed, 1)).tolist()
         beside = tuple(zip(densities, fractions, strict=True))
-        rows.append(StainRow(pm.spec.classes[index], _DENSITY * threshold, mean, beside))
+        rows.append(StainRow(pm.spec.classes[index], FULL_DENSITY * threshold, mean, beside))
     return tuple(rows)
 
 
@@ -339,7 +343,7 @@ def _sentence(areas: AreaTable, stain: StainRow) -> str:
     mm2 = ""
     if row.area_mm2 is not None and areas.mpp is not None:
         whole = analysed * areas.mpp.y * areas.mpp.x / 1e6
-        mm2 = f" ({row.area_mm2:.3g} of {whole:.3g} mm²)"
+        mm2 = f" ({in_digits(row.area_mm2)} of {in_digits(whole)} mm²)"
     # "DAB-positive", but "Eosin-dominant" as it stands.
     name, _, kind = stain.name.partition("-")
     kind = kind or "positive"

@@ -23,18 +23,20 @@ ResolutionText = Annotated[
     PlainSerializer(str, return_type=str),
 ]
 
-# Okabe & Ito's colour-blind-safe set without its reds, which vanish on H&E, and
-# four more that stay apart from it.
+FULL_DENSITY = 2.0
+"""The optical density that a "stain" model answers 1 for: its answers times this are densities."""
+
+# Apart from each other, from glass and from the stains of H&E and H-DAB, to the colour-blind
+# too (a test measures it): no reds or pinks, which vanish on eosin, and no blues, which do on
+# hematoxylin where red is not seen. An eighth such colour was searched for and is not there.
 _PALETTE = (
-    "#0072B2",
-    "#E69F00",
     "#009E73",
     "#F0E442",
-    "#56B4E9",
-    "#332288",
-    "#117733",
-    "#AA4499",
-    "#DDCC77",
+    "#111111",
+    "#00DD99",
+    "#BB9900",
+    "#555555",
+    "#003300",
 )
 
 
@@ -89,7 +91,7 @@ class ModelSpec:
     stride_shape: Annotated[Shape | None, BeforeValidator(as_shape)] = None
     background: int | None = None
     activation: Activation = "softmax"
-    shift_period: int | None = None
+    shift_period: Annotated[int, Field(ge=1)] | None = None
     colors: tuple[Annotated[str, Field(pattern="^#[0-9A-Fa-f]{6}$")], ...] | None = None
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     description: str | None = None
@@ -133,7 +135,7 @@ class ModelSpec:
 
     @property
     def class_colors(self) -> tuple[str, ...]:
-        """A colour "#RRGGBB" a class: the model's own, else colour-blind-safe ones."""
+        """A colour "#RRGGBB" a class: the model's own, else seven for the colour-blind in turn."""
         if self.colors is not None:
             return self.colors
         return tuple(_PALETTE[i % len(_PALETTE)] for i in range(len(self.classes)))

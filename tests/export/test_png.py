@@ -20,8 +20,10 @@ from napari_wsiseg.labels import DecisionRule
 from napari_wsiseg.measure import measure
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
+from napari_wsiseg.spec import ModelSpec
 
 GREY = 200
+INK = (0x22, 0x22, 0x22)
 
 
 def slide_of(shape=(80, 120)):
@@ -53,9 +55,24 @@ def picture(path, shape):
     return pixels[: shape[0], left : left + shape[1]]
 
 
-def blended(color):
+def blended(color, grey=GREY):
     rgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
-    return np.rint((rgb + GREY) / 2)
+    return np.rint((rgb + grey) / 2)
+
+
+def footer(path, height):
+    """The part below the picture and its frame."""
+    with Image.open(path) as image:
+        return np.asarray(image)[height + 3 :]
+
+
+def longest_bar(pixels):
+    """Length of the longest horizontal line of ink."""
+    longest = 0
+    for row in (pixels == INK).all(2):
+        edges = np.flatnonzero(np.diff(row, prepend=False, append=False)).reshape(-1, 2)
+        longest = max(longest, *(edges[:, 1] - edges[:, 0]), 0)
+    return int(longest)
 
 
 @pytest.mark.parametrize("size", [600, 200, 1111])
@@ -77,6 +94,21 @@ def test_labels_lie_where_they_belong(tmp_path, size):
     }
     for (y, x), color in expected.items():
         np.testing.assert_allclose(found[int(y * height), int(x * width)], color, atol=1)
+
+
+def test_labels_lie_over_greys_and_the_slide_keeps_its_colours_beside_them(tmp_path):
+    pink = (200, 120, 160)
+    values, covered = quarters()
+    with (
+        open_slide(np.full((80, 120, 3), pink, np.uint8)) as slide,
+        map_of(values, SOFTMAX, coverage=covered, chunk=20, downsample=YX(2.0, 2.0)) as pm,
+    ):
+        write_overlay(pm, slide, tmp_path / "a.png", size=300)
+    found = picture(tmp_path / "a.png", (200, 300))
+    labelled = found[20:80, 20:130].reshape(-1, 3)
+    assert (labelled == labelled[0]).all()
+    np.testing.assert_allclose(labelled[0], blended(SOFTMAX.class_colors[0], 160), atol=1)
+    assert (found[120:180, 170:280] == pink).all()
 
 
 @pytest.mark.parametrize("spot", [(100, 300), (511, 0), (900, 650)])
@@ -130,21 +162,32 @@ def test_the_legend_is_the_measured_areas(tmp_path, words):
     assert areas["Tumour"].fraction == pytest.approx(1 / 3)
     colors = SOFTMAX.class_colors
     assert [said for said in words if isinstance(said, Entry)] == [
-        Entry("Tumour 33.3 %", colors[0]),
-        Entry("Stroma 33.3 %", colors[1]),
-        Entry("Other 33.3 %", colors[2]),
-        Entry("Unclassified tissue 0.0 %", None),
+        Entry("Tumour 33.3 % (0.00015 mm²)", colors[0]),
+        Entry("Stroma 33.3 % (0.00015 mm²)", colors[1]),
+        Entry("Other 33.3 % (0.00015 mm²)", colors[2]),
+        Entry("Unclassified tissue 0.0 % (0 mm²)", None),
     ]
     assert "% of analysed tissue. Not analysed: 25.0 % of all tissue." in words
     assert words[-1] == RESEARCH_USE
     # 30 % of 300 pixels of 0.2 µm (the map has 0.5 µm and half the slide's size).
-    assert words[-2] == ("0.005 mm", "")
+    assert words[-2] == ("0.005 mm", "(scale from the slide's file)")
 
 
 def test_without_a_scale_no_bar_is_drawn(tmp_path, words):
     with slide_of() as slide, quarter_map(mpp=None) as pm:
         write_overlay(pm, slide, tmp_path / "a.png", size=300)
     assert words[-2] == (None, "Scale unknown")
+    assert Entry("Tumour 33.3 %", SOFTMAX.class_colors[0]) in words
+
+
+def test_the_drawn_bar_is_as_long_as_it_says(tmp_path):
+    # 60 map px at 5 µm: 0.09 mm is the most that fits, so 0.05 mm, at 20 drawn px a map px.
+    for mpp, drawn in ((YX(9.0, 5.0), 200), (None, 0)):
+        with slide_of() as slide, quarter_map(mpp=mpp) as pm:
+            write_overlay(pm, slide, tmp_path / "a.png", size=1200, overwrite=True)
+        bar = longest_bar(footer(tmp_path / "a.png", 800))
+        # Letters have strokes too.
+        assert bar == pytest.approx(drawn, abs=2) if drawn else bar < 40
 
 
 def test_nothing_analysed_is_said(tmp_path, words):
@@ -172,15 +215,20 @@ def test_the_scale_bar_is_true_round_and_fits(mpp, factor, width):
 
 
 def test_provenance_is_in_the_file(tmp_path):
-    made_from = {"slide": {"stem": "a slide"}, "versions": {"napari-wsiseg": "1"}}
-    with slide_of() as slide, quarter_map(provenance=made_from) as pm:
-        write_overlay(pm, slide, tmp_path / "a.png", DecisionRule({"Tumour": 0.6}), size=300)
+    with slide_of() as slide:
+        known = {"stem": "a slide", "fingerprint": slide.info.fingerprint}
+        made_from = {"slide": known, "versions": {"napari-wsiseg": "1"}}
+        with quarter_map(provenance=made_from) as pm:
+            write_overlay(pm, slide, tmp_path / "a.png", DecisionRule({"Tumour": 0.6}), size=300)
     with Image.open(tmp_path / "a.png") as image:
-        assert image.text["Description"] == RESEARCH_USE
-        values = json.loads(image.text["napari_wsiseg"])
+        texts = dict(image.text)
+    assert texts["Description"] == RESEARCH_USE
+    values = json.loads(texts["napari_wsiseg"])
+    assert values["notice"] == RESEARCH_USE
     assert values["thresholds"] == {"Tumour": 0.6, "Stroma": 0.0, "Other": 0.0}
-    assert values["result"]["slide"]["stem"] == "a slide"
-    assert str(tmp_path) not in json.dumps(values)
+    assert values["mpp_source"] == "metadata"
+    assert values["result"].items() >= made_from.items()
+    assert str(tmp_path) not in "".join(texts.values())
 
 
 def test_an_existing_file_is_kept_unless_told(tmp_path):
@@ -190,8 +238,9 @@ def test_an_existing_file_is_kept_unless_told(tmp_path):
         with pytest.raises(ExportError, match=r"a\.png is there already"):
             write_overlay(pm, slide, path, size=300)
         assert path.read_text() == "mine"
-        write_overlay(pm, slide, path, size=300, overwrite=True)
-    assert path.read_bytes().startswith(b"\x89PNG")
+        write_overlay(pm, slide, path, overwrite=True)
+    with Image.open(path) as image:
+        assert (image.format, image.width) == ("PNG", 1600)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -206,8 +255,23 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
             write_overlay(pm, slide, tmp_path / "a.png", size=300)
         for target in (tmp_path, tmp_path / "none" / "a.png"):
             with pytest.raises(ExportError, match="folder"):
-                write_overlay(pm, slide, target, size=300)
+                write_overlay(pm, slide, target, size=300, overwrite=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    resource = pytest.importorskip("resource", reason="only POSIX limits a file's size")
+    path = tmp_path / "a.png"
+    path.write_bytes(b"mine")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with slide_of() as slide, quarter_map() as pm:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            with pytest.raises(ExportError, match="cannot be written"):
+                write_overlay(pm, slide, path, overwrite=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"mine")]
 
 
 def test_bad_questions(tmp_path):
@@ -220,14 +284,29 @@ def test_bad_questions(tmp_path):
             write_overlay(pm, other, path)
         with pytest.raises(JobError, match="'Tumour'"):
             write_overlay(pm, slide, path, DecisionRule({"Tumor": 0.5}))
-    copied = {"slide": {"fingerprint": "x"}}
-    with (
-        slide_of() as slide,
-        quarter_map(provenance=copied) as pm,
-        pytest.raises(ExportError, match="not the slide"),
-    ):
-        write_overlay(pm, slide, path)
+    with slide_of() as slide, open_slide(np.zeros((80, 120, 3), np.uint8)) as other:
+        made_from = {"slide": {"fingerprint": slide.info.fingerprint}}
+        with (
+            quarter_map(provenance=made_from) as pm,
+            pytest.raises(ExportError, match="not the slide that the result was made from"),
+        ):
+            write_overlay(pm, other, path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("size", [200, 400, 1600])
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "high"])
+def test_nothing_is_cut_off(tmp_path, size, turned):
+    names = ("Tumour with a name as long as they come", "Entzündung", "Class 3 (not declared)")
+    spec = ModelSpec("a-model-with-a-long-name", names)
+    shape = (900, 60) if turned else (60, 900)
+    with slide_of(shape) as slide, map_of(np.ones((3, *shape)) / 3, spec, chunk=100) as pm:
+        write_overlay(pm, slide, tmp_path / "a.png", size=size)
+    pixels = footer(tmp_path / "a.png", size if turned else round(60 * size / 900))
+    # Margins without a drop of ink all round.
+    for margin in (pixels[:, :6], pixels[:, -6:], pixels[-4:]):
+        assert (margin == 255).all()
+    assert (pixels == INK).all(2).any()
 
 
 @pytest.mark.parametrize("width", [200, 640, 3000])

@@ -126,10 +126,30 @@ class TestTorchScript:
         expected = np.moveaxis(pixels[:, 5:11, 5:11, :2], -1, 1) / np.float32(510)
         np.testing.assert_allclose(predict(segmenter, pixels), expected, atol=1e-6)
 
+    def test_takes_no_other_weights_and_no_unknown_precision(self, path: Path):
+        with pytest.raises(ws.ModelError, match=r"halves\.pt holds its own weights; leave out"):
+            ws.load_model(path, weights="mine.pth", trust=True)
+        with pytest.raises(ws.ModelError, match="'half' is no precision"):
+            ws.load_model(path, precision="half", trust=True)
+
     def test_needs_its_spec(self, path: Path):
         path.with_suffix(".yaml").unlink()
         with pytest.raises(ws.ModelError, match=r"needs its spec in halves\.yaml"):
             ws.load_model(path, trust=True)
+
+    @pytest.mark.parametrize("text", ["1: 2", "- a", "a: [", "classes: [A]\nsize: 3"])
+    def test_a_spec_of_something_else_is_one_sentence(self, path: Path, text: str):
+        path.with_suffix(".yaml").write_text(text, encoding="utf-8")
+        with pytest.raises(ws.ModelError) as caught:
+            ws.load_model(path, trust=True)
+        assert str(caught.value).endswith(".")
+        assert "\n" not in str(caught.value)
+
+    def test_a_state_dict_is_told_how_to_be_used(self, path: Path):
+        torch.save({"a": torch.ones(1)}, path)
+        with pytest.raises(ws.ModelError, match="give a state dict with weights=PATH") as caught:
+            ws.load_model(path, trust=True)
+        assert "\n" not in str(caught.value)
 
     def test_a_smaller_answer_than_promised(self, path: Path):
         beside = path.with_suffix(".yaml")

@@ -172,6 +172,11 @@ def test_a_file_without_stain_vectors(tmp_path: Path, text: str):
         ws.load_model("he-stain", weights=path)
 
 
+def test_a_file_of_stain_vectors_that_is_not_there(tmp_path: Path):
+    with pytest.raises(ws.ModelError, match=r"There is no file of stain vectors .*none\.yaml"):
+        ws.load_model("he-stain", weights=tmp_path / "none.yaml")
+
+
 def test_a_network_is_no_stain_model():
     with pytest.raises(ws.ModelError, match="no stain model"):
         stain_model("fcn-tissue_mask")

@@ -7,11 +7,13 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Never
+from unittest.mock import MagicMock
 
 import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
+from huggingface_hub.errors import RevisionNotFoundError
 from safetensors.torch import save_file
 
 import napari_wsiseg as ws
@@ -58,9 +60,40 @@ def test_cached_weights_are_found_without_a_request(cache: Path):
     assert fetch(NAME) == path
 
 
-def test_another_revision_is_not_taken(cache: Path):
-    _put(cache, revision="0" * 40)
+def _newest_is(cache: Path, revision: str) -> None:
+    """As a program leaves it that asked for "main"."""
+    references = cache / "models--TIACentre--TIAToolbox_pretrained_weights" / "refs"
+    references.mkdir()
+    (references / "main").write_text(revision)
+
+
+def test_what_another_program_downloaded_as_the_newest_serves(cache: Path, state: State):
+    path = _put(cache, revision="0" * 40)
     assert not weights_ready(NAME)
+    _newest_is(cache, "0" * 40)
+    assert weights_ready(NAME)
+    assert fetch(NAME) == path
+    torch.save(state, path)
+    segmenter = ws.load_model(NAME, device="cpu")
+    assert segmenter.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_pinned_revision_goes_before_the_newest(cache: Path):
+    _put(cache, revision="0" * 40)
+    _newest_is(cache, "0" * 40)
+    pinned = _put(cache)
+    assert fetch(NAME) == pinned
+
+
+def test_a_commit_that_the_hub_lacks_names_the_newest_file(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def lacking(*_: object, **__: object) -> Never:
+        raise RevisionNotFoundError("404", response=MagicMock())
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lacking)
+    with pytest.raises(ws.ModelError, match=rf"/resolve/main/{NAME}\.pth, and give .* weights="):
+        fetch(NAME)
 
 
 def test_offline_says_what_to_put_where(cache: Path):

@@ -24,7 +24,14 @@ from PIL import Image
 
 from napari_wsiseg.errors import JobError, SlideError, SlideWarning
 from napari_wsiseg.geometry import YX, Region, Resolution, Size
-from napari_wsiseg.slides import READERS, Slide, fingerprint, open_slide, picture
+from napari_wsiseg.slides import (
+    READERS,
+    Slide,
+    fingerprint,
+    open_slide,
+    openslide_reader,
+    picture,
+)
 from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.slides.levels import whole
 from napari_wsiseg.slides.scale import level_downsample, micrometres
@@ -85,6 +92,22 @@ def test_a_dicom_series_has_one_fingerprint_whatever_its_files_are_called(dicom,
         with open_slide(path) as slide:
             prints.add(slide.info.fingerprint)
     assert len(prints) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ((10, 20, 300, 400), Region(10, 20, Size(300, 400))),
+        ((900, 20, 300, 400), Region(900, 20, Size(100, 400))),
+        ((0, 0, 1000, 2000), None),
+        ((2000, 0, 5, 5), None),
+        (("", 20, 300, 400), None),
+    ],
+)
+def test_bounds_are_the_part_that_was_scanned(values, want):
+    names = ("bounds-y", "bounds-x", "bounds-height", "bounds-width")
+    properties = {f"openslide.{n}": str(v) for n, v in zip(names, values, strict=True)}
+    assert openslide_reader._bounds(properties, Size(1000, 2000)) == want
 
 
 # OME-Zarr
@@ -184,6 +207,9 @@ MULTISCALES = [
 ]
 
 
+STACKED = [{**MULTISCALES[0], "axes": [{"name": n, "type": "space"} for n in "zyx"]}]
+
+
 @pytest.mark.parametrize(
     ("attributes", "options", "match"),
     [
@@ -192,6 +218,7 @@ MULTISCALES = [
         ({"multiscales": MULTISCALES, "napari_wsiseg": {}}, {}, "a result of napari-wsiseg"),
         ({"multiscales": MULTISCALES}, {"shape": (5, 8, 8)}, "5 channels"),
         ({"multiscales": MULTISCALES}, {"dtype": "uint16"}, "uint16"),
+        ({"multiscales": STACKED}, {}, "a stack over z"),
         ({"multiscales": [{**MULTISCALES[0], "version": "0.9"}]}, {}, "OME-Zarr 0.9"),
         ({"multiscales": [{"version": "0.4"}]}, {}, "damaged or incomplete"),
         ({"multiscales": MULTISCALES}, {"shape": (3, 8, 8), "chunks": (3, 2**16, 2**14)}, "chunks"),
@@ -329,10 +356,12 @@ def test_dask_is_computed_in_chunks_and_little_of_it_for_the_fingerprint():
 def test_kinds_of_arrays(micrograph):
     grey = micrograph[:, :, 0]
     floats = micrograph / 255
+    odd = np.array([[np.nan, 1.2, -0.1]])
     clear = np.dstack([micrograph, np.zeros(micrograph.shape[:2], np.uint8)])
     for source, want in (
         (grey, np.repeat(grey[:, :, None], 3, axis=2)),
         (floats, micrograph),
+        (odd, np.array([[[0] * 3, [255] * 3, [0] * 3]], np.uint8)),
         (clear, np.full_like(micrograph, 255)),
         (micrograph[:, ::-1], micrograph[:, ::-1]),
     ):
@@ -347,6 +376,9 @@ def test_kinds_of_arrays(micrograph):
         (np.zeros((0, 5, 3), np.uint8), "out of range"),
         (np.zeros((5, 5, 3), np.uint16), "uint16"),
         (np.zeros((5, 5, 3), object), "object"),
+        ([np.zeros((9, 9, 3), np.uint8)] * 2, "each level must be smaller"),
+        (da.zeros((9, 9, 3), np.uint8)[da.arange(9) > 3], "compute_chunk_sizes"),
+        (np.full((5, 5, 3), 200.0), "reach 200, where floats in 0..1"),
         ([], "list is no slide"),
         (7, "int is no slide"),
         (None, "NoneType is no slide"),
@@ -392,6 +424,9 @@ def test_a_real_napari_layer(micrograph):
         assert slide.info.mpp is None
     with pytest.raises(SlideError, match="3 axes"):
         open_slide(layers.Image(np.zeros((4, 9, 9), np.uint8)))
+    for other in (layers.Labels(micrograph[:, :, 0]), layers.Points(np.zeros((9, 2)))):
+        with pytest.raises(SlideError, match="is no image layer"):
+            open_slide(other)
 
 
 # Scale and fingerprint
@@ -401,6 +436,11 @@ def test_a_real_napari_layer(micrograph):
 def test_a_scale_out_of_range_is_refused(micrograph, mpp):
     with pytest.raises(JobError, match="mpp cannot be"):
         open_slide(micrograph, mpp=mpp)
+
+
+@pytest.mark.parametrize("mpp", [(0.5, 0.4), [0.5, 0.4], np.array([0.5, 0.4])])
+def test_a_scale_of_two_axes_comes_in_any_sequence(micrograph, mpp):
+    assert open_slide(micrograph, mpp=mpp).info.mpp == YX(0.5, 0.4)
 
 
 def test_a_given_scale_wins(real_slide):
@@ -422,6 +462,16 @@ def test_a_given_scale_wins(real_slide):
 )
 def test_downsamples_are_whole_where_sizes_allow(base, level, want):
     assert level_downsample(Size(*base), Size(*level)) == YX(*want)
+
+
+@pytest.mark.parametrize("mpp", [0.5, (0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("resolution", "advice"),
+    [("1e9 mpp", "finer"), ("baseline 1e-5", "finer"), ("1e-9 mpp", "coarser")],
+)
+def test_a_resolution_beyond_all_sense_is_refused(micrograph, mpp, resolution, advice):
+    with open_slide(micrograph, mpp=mpp) as slide, pytest.raises(JobError, match=advice):
+        slide.read(Region(0, 0, Size(3, 3)), Resolution.parse(resolution))
 
 
 def test_units():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -226,6 +227,14 @@ def test_grey_palette_and_alpha(tmp_path, micrograph):
             assert (off > 0).mean() < 1e-3
 
 
+def test_colours_that_are_weighed_with_alpha_already(tmp_path):
+    rgba = np.full((8, 8, 4), (100, 50, 0, 128), np.uint8)
+    path = tmp_path / "premultiplied.tif"
+    tifffile.imwrite(path, rgba, photometric="rgb", extrasamples=["assocalpha"])
+    with open_slide(path) as slide:
+        assert (read_all(slide) == (227, 177, 127)).all()
+
+
 def test_the_real_slide_equals_openslide_bit_for_bit(real_slide):
     with open_slide(real_slide) as slide:
         assert isinstance(slide, tiff.TiffSlide)
@@ -371,6 +380,66 @@ def test_a_tile_that_claims_to_be_huge_is_refused(real_slide, tmp_path):
         read_all(slide)
 
 
+@pytest.mark.parametrize("codecformat", ["j2k", "jp2"])
+def test_so_is_one_of_jpeg_2000_before_it_is_decoded(tmp_path, monkeypatch, codecformat):
+    pixels = np.zeros((4000, 3000, 3), np.uint8)
+    bomb = imagecodecs.jpeg2k_encode(pixels, level=0, codecformat=codecformat)
+    path = tmp_path / "bomb.tif"
+    tifffile.imwrite(
+        path, iter([bomb]), shape=(64, 64, 3), dtype=np.uint8, photometric="rgb", tile=(64, 64),
+        compression=33005,
+    )  # fmt: skip
+    monkeypatch.setattr(imagecodecs, "jpeg2k_decode", None)
+    with open_slide(path) as slide, pytest.raises(SlideError, match="claims 3000 x 4000"):
+        read_all(slide)
+
+
+@pytest.mark.parametrize("layout", ["samples", "pages", "white is zero"])
+def test_floats_are_shown_as_their_bytes(tmp_path, micrograph, layout):
+    path, floats = tmp_path / "float.ome.tif", (micrograph / 255).astype(np.float32)
+    want = micrograph
+    if layout == "samples":
+        tifffile.imwrite(path, floats, photometric="rgb", tile=(64, 64))
+    elif layout == "pages":
+        planes = np.ascontiguousarray(floats.transpose(2, 0, 1))
+        tifffile.imwrite(path, planes, photometric="minisblack", metadata={"axes": "CYX"})
+    else:
+        tifffile.imwrite(path, 1 - floats[:, :, 0], photometric="miniswhite", metadata=None)
+        want = np.repeat(micrograph[:, :, :1], 3, axis=2)
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(read_all(slide), want)
+
+
+def test_a_stack_of_pictures_is_told(tmp_path, micrograph):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.stack([micrograph] * 3), photometric="rgb")
+    with (
+        pytest.warns(SlideWarning, match="stack.tif holds 3 pictures of one size; only the first"),
+        open_slide(path) as slide,
+    ):
+        np.testing.assert_array_equal(read_all(slide), micrograph)
+
+
+def test_a_mask_beside_the_picture_is_none_of_a_stack(tmp_path, micrograph):
+    path = tmp_path / "masked.tif"
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(micrograph, photometric="rgb", metadata=None)
+        mask = micrograph[:, :, 0] > 100
+        tif.write(mask, photometric="minisblack", subfiletype=4, metadata=None)
+    open_slide(path).close()  # a warning would be an error
+
+
+def test_an_ome_tiff_without_physical_sizes_keeps_its_tags_scale(tmp_path, micrograph):
+    path = tmp_path / "slide.ome.tif"
+    tifffile.imwrite(
+        path, micrograph, photometric="rgb", resolution=(20_000, 40_000),
+        resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    with open_slide(path) as slide:
+        assert slide.info.vendor == "ome-tiff"
+        assert slide.info.mpp == pytest.approx(YX(0.25, 0.5))
+
+
 @pytest.mark.parametrize(
     ("pixels", "options", "match"),
     [
@@ -399,6 +468,28 @@ def test_reads_after_close_raise(tmp_path, micrograph):
     with pytest.raises(SlideError, match="closed"):
         lazy[:5, :5].compute()
     path.unlink()  # nothing holds the file
+
+
+def test_closing_waits_for_who_reads(tmp_path, micrograph, monkeypatch):
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, micrograph, photometric="rgb", tile=(64, 64))
+    reading, closed = threading.Event(), threading.Event()
+    original = tiff.TiffSlide._decode
+
+    def slow(self, *key):
+        reading.set()
+        assert closed.wait(10)
+        return original(self, *key)
+
+    monkeypatch.setattr(tiff.TiffSlide, "_decode", slow)
+    slide = open_slide(path)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(read_all, slide)
+        assert reading.wait(10)
+        slide.close()
+        closed.set()
+        np.testing.assert_array_equal(future.result(), micrograph)
+    assert slide._file._file.closed
 
 
 def test_opening_is_quiet_for_a_good_slide(real_slide):

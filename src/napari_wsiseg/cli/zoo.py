@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_wsiseg.cli.terminal import out, print_table
 from napari_wsiseg.models import models, weights_ready
-from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.spec import FULL_DENSITY, ModelSpec
 
 
 def show_models(*, as_json: bool) -> None:
@@ -94,8 +94,8 @@ def _facts(spec: ModelSpec) -> dict[str, str]:
 
 def _threshold(spec: ModelSpec, name: str) -> str:
     value = spec.thresholds[name]
-    # Stain models answer optical density / 2; people think in optical density.
-    shown = f"OD {value * 2:g}" if spec.activation == "stain" else f"{value:g}"
+    # People think in optical density.
+    shown = f"OD {value * FULL_DENSITY:g}" if spec.activation == "stain" else f"{value:g}"
     return f"{name} ≥ {shown}"
 
 

@@ -21,7 +21,15 @@ from napari_wsiseg.export.footer import Entry, Footer
 from napari_wsiseg.export.target import check_free, new_file
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule, label_pyramid
-from napari_wsiseg.measure import NOT_ANALYSED, TOTAL, UNCLASSIFIED, AreaRow, AreaTable, measure
+from napari_wsiseg.measure import (
+    NOT_ANALYSED,
+    TOTAL,
+    UNCLASSIFIED,
+    AreaRow,
+    AreaTable,
+    in_digits,
+    measure,
+)
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import ProbabilityMap
@@ -197,8 +205,10 @@ def _entries(pm: ProbabilityMap, areas: AreaTable) -> list[Entry]:
 
 
 def _extent(row: AreaRow) -> str:
-    mm2 = "" if row.area_mm2 is None else f" ({row.area_mm2:.3g} mm²)"
-    return f"{_percent(row.fraction)}{mm2}"
+    # Of what was not looked at, 0 mm² would be a finding.
+    if row.fraction is None or row.area_mm2 is None:
+        return _percent(row.fraction)
+    return f"{_percent(row.fraction)} ({in_digits(row.area_mm2)} mm²)"
 
 
 def _percent(fraction: float | None) -> str:

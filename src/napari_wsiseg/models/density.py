@@ -13,9 +13,7 @@ from torch.nn import functional as F
 
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.models.stains import RGB, StainVectors
-
-FULL_SCALE = 2.0
-"""The optical density that is stored as 1."""
+from napari_wsiseg.spec import FULL_DENSITY
 
 
 class OpticalDensity(nn.Module):
@@ -59,8 +57,8 @@ class OpticalDensity(nn.Module):
         rows, columns = Region(top, left, output).slices
         centre = patches[:, rows, columns].int()
         red, green, blue = (F.embedding(centre[..., k], self.table[k]) for k in range(3))
-        density = (red + green + blue).clamp_(0, FULL_SCALE)
-        return self.answer(density.permute(0, 3, 1, 2)).div(FULL_SCALE)
+        density = (red + green + blue).clamp_(0, FULL_DENSITY)
+        return self.answer(density.permute(0, 3, 1, 2)).div(FULL_DENSITY)
 
     def answer(self, density: Tensor) -> Tensor:
         """The channels to show, of the channels measured."""

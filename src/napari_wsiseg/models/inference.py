@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import InferenceError, ModelError, WsisegError
+from napari_wsiseg.errors import InferenceError, ModelError, WsisegError, reason
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.models.base import Segmenter
 from napari_wsiseg.spec import ModelSpec
@@ -86,8 +86,8 @@ def _failure(name: str, shape: tuple[int, ...], error: Exception) -> InferenceEr
             f"Model {name!r} ran out of memory on {batch}; "
             "choose a smaller batch_size or patch_input_shape."
         )
-    reason = text.splitlines()[0] if text else ""
-    return InferenceError(f"Model {name!r} failed on {batch}: {type(error).__name__}: {reason}")
+    said = f": {reason(error)}" if text else ""
+    return InferenceError(f"Model {name!r} failed on {batch} ({type(error).__name__}{said}).")
 
 
 def check(spec: ModelSpec, predictions: NDArray[np.float32], count: int, output: Size) -> None:

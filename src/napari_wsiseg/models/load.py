@@ -21,7 +21,7 @@ _SCRIPTED = {".pt", ".ts", ".torchscript"}
 _UNET_BYTES_PER_PIXEL = {"exact": 400, "fp32": 400, "bf16": 200, "fp16": 200}
 _NAMELESS = "it holds weights and no network; give weights=PATH beside a model's name"
 _UNREADABLE = {
-    ".onnx": "ONNX models cannot be run yet",
+    ".onnx": "ONNX models cannot be run yet; give a TorchScript file",
     ".pth": _NAMELESS,
     ".safetensors": _NAMELESS,
 }
@@ -48,7 +48,8 @@ def load_model(
     device
         "auto", "cpu", "cuda", "cuda:1", "mps".
     precision
-        "auto", "exact", "fp32", "bf16" or "fp16". Stain models always measure in float32.
+        "auto", "exact", "fp32", "bf16" or "fp16". Stain models and TorchScript files always
+        compute in float32, or as they were saved.
     trust
         Allow files that run code when they are loaded (TorchScript).
 
@@ -70,13 +71,16 @@ def load_model(
     suffix = path.suffix.lower()
     if suffix in _UNREADABLE:
         raise ModelError(f"{path} cannot be loaded: {_UNREADABLE[suffix]}.")
-    if suffix in _SCRIPTED:
-        from napari_wsiseg.models.scripted import load_scripted
-
-        return load_scripted(path, resolve_device(device), trust=trust)
-    known = entry(str(name_or_path))
+    scripted = suffix in _SCRIPTED
+    known = None if scripted else entry(str(name_or_path))
     place = resolve_device(device)
     number = resolve_precision(precision, place)
+    if known is None:
+        if weights is not None:
+            raise ModelError(f"{path} holds its own weights; leave out weights={str(weights)!r}.")
+        from napari_wsiseg.models.scripted import load_scripted
+
+        return load_scripted(path, place, trust=trust)
     if known.network != "unet":
         stains = STAINS[known.stains] if weights is None else StainVectors.from_yaml(Path(weights))
         return stain_model(known.spec.name, stains, device)

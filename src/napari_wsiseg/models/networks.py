@@ -113,6 +113,7 @@ class TorchSegmenter:
             self.precision,
             weights_sha256=self.weights_sha256,
             parameters=self.parameters,
+            bytes_per_pixel=self.bytes_per_pixel,
         )
 
 

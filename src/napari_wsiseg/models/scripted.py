@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from napari_wsiseg.errors import ModelError
+from napari_wsiseg.errors import ModelError, reason
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.models.base import Segmenter
 from napari_wsiseg.models.networks import TorchSegmenter
@@ -64,7 +64,10 @@ def load_scripted(path: Path, device: torch.device, *, trust: bool) -> Segmenter
                 path, map_location=device
             ).eval()
     except Exception as error:
-        raise ModelError(f"{path} cannot be read as TorchScript: {error}") from error
+        raise ModelError(
+            f"{path} cannot be read as TorchScript ({reason(error)}); save it with torch.jit.save, "
+            "or give a state dict with weights=PATH beside a model's name."
+        ) from error
     return TorchSegmenter(spec, _Scripted(module), device, "exact", weights_sha256=digest)
 
 
@@ -74,8 +77,9 @@ def _spec_beside(path: Path) -> ModelSpec:
         values: Any = yaml.safe_load(beside.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModelError(
-            f"{path} needs its spec in {beside.name} beside it (fields of ModelSpec): {error}."
+            f"{path} needs its spec in {beside.name} beside it, a field of ModelSpec a line "
+            f"({reason(error)})."
         ) from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ModelError(f"{beside} holds no spec; write one 'field: value' a line.")
     return ModelSpec(**{"name": path.stem, **values})

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import ModelError
+from napari_wsiseg.errors import ModelError, reason
 
 RGB = tuple[float, float, float]
 
@@ -94,13 +94,15 @@ class StainVectors:
         ModelError
             If the file cannot be read, or holds something else.
         """
+        if not path.is_file():
+            raise ModelError(f"There is no file of stain vectors {path}; check the path.")
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
             return cls(**values)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
             raise ModelError(
                 f"{path} holds no stain vectors; write 'first', 'second' and 'background', "
-                f"each as [red, green, blue] ({error})."
+                f"each as [red, green, blue] ({reason(error)})."
             ) from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
-from napari_wsiseg.errors import ModelError
+from napari_wsiseg.errors import ModelError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,17 +20,26 @@ if TYPE_CHECKING:
 REPOSITORY = "TIACentre/TIAToolbox_pretrained_weights"
 # A commit, so that everyone gets the same bytes whatever is uploaded later.
 REVISION = "ea909bdcce3aa409bf436c09b4495cca90a8e99b"
+# What TIAToolbox and others ask for; the cache keeps which commit that was.
+_NEWEST = "main"
 
 _CHUNK = 1 << 20
 _PATIENCE = 10.0
 
 
 def find_cached(name: str) -> Path | None:
-    """The weights file of a model in the Hugging Face cache; makes no request."""
+    """The weights file of a model in the Hugging Face cache; makes no request.
+
+    Of the pinned revision; where that is not there, what other programs downloaded as
+    the newest: results carry the file's sha256, whichever it was.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(REPOSITORY, f"{name}.pth", revision=REVISION)
-    return Path(path) if isinstance(path, str) else None
+    for revision in (REVISION, _NEWEST):
+        path = try_to_load_from_cache(REPOSITORY, f"{name}.pth", revision=revision)
+        if isinstance(path, str):
+            return Path(path)
+    return None
 
 
 def fetch(name: str) -> Path:
@@ -45,6 +54,7 @@ def fetch(name: str) -> Path:
     if cached is not None:
         return cached
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import RevisionNotFoundError
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
     url = hf_hub_url(REPOSITORY, f"{name}.pth", revision=REVISION)
@@ -52,11 +62,18 @@ def fetch(name: str) -> Path:
         # Asked first, and once: the download itself tries for half a minute when offline.
         get_hf_file_metadata(url, timeout=_PATIENCE)
         return Path(hf_hub_download(REPOSITORY, f"{name}.pth", revision=REVISION))
+    except RevisionNotFoundError as error:
+        newest = hf_hub_url(REPOSITORY, f"{name}.pth", revision=_NEWEST)
+        raise ModelError(
+            f"{REPOSITORY} on the Hugging Face hub has no commit {REVISION}, which the weights of "
+            f"{name} are taken from; fetch {newest}, and give the file with weights=PATH "
+            "(--weights PATH)."
+        ) from error
     except Exception as error:
         # What it raises depends on its version and on the HTTP library under it.
         raise ModelError(
             f"The weights of {name} are not on this machine and cannot be downloaded "
-            f"({_first_line(error)}); fetch {url} where there is a network, "
+            f"({reason(error)}); fetch {url} where there is a network, "
             "and give the file with weights=PATH (--weights PATH)."
         ) from error
 
@@ -94,10 +111,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         # A damaged file fails in as many ways as there are bytes. What torch says of a
         # pickle is advice to load it unsafely, which must not reach users.
         unsafe = isinstance(error, UnpicklingError)
-        reason = "it is no such file, or holds code" if unsafe else _first_line(error)
+        why = "it is no such file, or holds code" if unsafe else reason(error)
         raise ModelError(
             f"{path} cannot be read as weights; give a .pth that holds only tensors, "
-            f"or .safetensors ({reason})."
+            f"or .safetensors ({why})."
         ) from error
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
@@ -136,7 +153,3 @@ def _some(verb: str, keys: Iterable[str], order: Mapping[str, object]) -> str:
         return ""
     more = f" and {len(ordered) - 2} more" if len(ordered) > 2 else ""
     return f"{verb} {', '.join(map(repr, ordered[:2]))}{more}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from napari_wsiseg.slides.scale import choose_scale, make_levels, micrometres, p
 
 _TILE = 512
 _CHANNEL_COUNTS = (1, 2, 3, 4)
+_MOST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,10 @@ class Picture:
     def of(cls, array: Any) -> Picture:
         """An array (height, width), or (height, width, channels)."""
         shape = tuple(array.shape)
+        if not all(isinstance(length, Integral) for length in shape):
+            raise SlideError(
+                f"its shape {shape} is not known; for a dask array call compute_chunk_sizes() first"
+            )
         grey = len(shape) == 2
         if not grey and not (len(shape) == 3 and shape[2] in _CHANNEL_COUNTS):
             raise SlideError(
@@ -117,7 +123,10 @@ def open_array(source: Any, mpp: YX | None) -> LevelSlide:
     scale: YX | None = None
     data = source
     if hasattr(source, "data") and hasattr(source, "scale"):
-        if not getattr(source, "rgb", False) and source.ndim != 2:
+        # Layers of labels and points hold arrays too, but no picture.
+        if not hasattr(source, "rgb"):
+            raise SlideError(f"The layer {source.name!r} is no image layer; give one.")
+        if not source.rgb and source.ndim != 2:
             raise SlideError(
                 f"The layer {source.name!r} has {source.ndim} axes; give an RGB image layer."
             )
@@ -141,8 +150,15 @@ def open_array(source: Any, mpp: YX | None) -> LevelSlide:
 def from_pictures(pictures: Sequence[Picture], mpp: YX | None, metadata: YX | None) -> LevelSlide:
     """A slide from the levels of an array, large to small."""
     levels, kept = checked(pictures)
+    if len(kept) < len(pictures):
+        raise SlideError(
+            f"it is a list of {', '.join(str(p.size) for p in pictures)}, where each level must be "
+            "smaller than the one before; open single pictures one by one"
+        )
     scale, source = choose_scale("The array", mpp, metadata, None)
     in_memory = all(isinstance(picture.array, np.ndarray) for picture in kept)
+    if in_memory:
+        _check_floats(kept[0].array)
     arrays = [picture.array for picture in kept]
     digest = (
         fingerprint.of_memory(arrays)
@@ -161,6 +177,14 @@ def from_pictures(pictures: Sequence[Picture], mpp: YX | None, metadata: YX | No
         fingerprint=digest,
     )
     return MemorySlide(info, kept) if in_memory else LazySlide(info, kept)
+
+
+def _check_floats(array: NDArray[Any]) -> None:
+    """Raise SlideError for floats on another scale than 0..1: all would be white."""
+    # Interpolation overshoots 1 by a little; NaN is black.
+    most = float(np.fmax.reduce(array, axis=None, initial=0)) if array.dtype.kind == "f" else 0.0
+    if most > _MOST:
+        raise SlideError(f"its pixels reach {most:.6g}, where floats in 0..1 are needed; scale it")
 
 
 def checked(pictures: Sequence[Picture]) -> tuple[tuple[Level, ...], list[Picture]]:

@@ -20,6 +20,8 @@ MppSource = Literal["metadata", "nominal", "user"]
 
 # A level this much coarser than what is asked for still serves: scanners round mpp.
 _TOLERANCE = 1.01
+# One pixel made from 8192 x 8192 is the most that is averaged at once: 200 MB.
+_COARSEST = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,19 @@ class SlideInfo:
         Raises
         ------
         JobError
-            If the slide lacks the scale or the level that the resolution speaks of.
+            If the slide lacks the scale or the level that the resolution speaks of, or a
+            pixel there would be more than 8192 level-0 pixels wide, or less than 1 / 8192.
         """
+        downsample = self._downsample(resolution)
+        if not all(1 / _COARSEST <= value <= _COARSEST for value in downsample):
+            better = "finer" if max(downsample) > _COARSEST else "coarser"
+            raise JobError(
+                f"At '{resolution}' a pixel would be {max(downsample):.3g} pixels of {self.stem} "
+                f"wide; ask for a {better} resolution."
+            )
+        return downsample
+
+    def _downsample(self, resolution: Resolution) -> YX:
         value = resolution.value
         if resolution.unit == "baseline":
             return YX(1 / value, 1 / value)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import SlideError
+from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Region, Resolution, Size
 from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.slides.resample import resample
@@ -185,9 +185,3 @@ class TiledSlide(LevelSlide):
 def whole(size: Size) -> Region:
     """The region of all pixels of an image of this size."""
     return Region(0, 0, size)
-
-
-def reason(error: BaseException) -> str:
-    """What an error says, in one line without a full stop; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

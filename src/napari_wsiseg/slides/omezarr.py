@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from napari_wsiseg.errors import SlideError
+from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.array import LazySlide, Picture, checked
 from napari_wsiseg.slides.base import SlideInfo
-from napari_wsiseg.slides.levels import reason
 from napari_wsiseg.slides.scale import choose_scale, micrometres, positive
 
 _MARKERS = ("zarr.json", ".zgroup", ".zattrs")

@@ -16,11 +16,11 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import SlideError
+from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.base import SlideInfo
-from napari_wsiseg.slides.levels import TiledSlide, reason
+from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb
 from napari_wsiseg.slides.scale import choose_scale, make_levels, positive
 

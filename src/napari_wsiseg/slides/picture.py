@@ -8,12 +8,11 @@ import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 from PIL.ImageFile import ImageFile
 
-from napari_wsiseg.errors import SlideError
+from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.array import MemorySlide, Picture, checked
 from napari_wsiseg.slides.base import SlideInfo
-from napari_wsiseg.slides.levels import reason
 from napari_wsiseg.slides.pixels import as_rgb
 from napari_wsiseg.slides.scale import choose_scale
 
@@ -72,6 +71,8 @@ def _decode(image: ImageFile) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
             f"{MAX_PIXELS / 1e6:.0f} million; save it as a tiled TIFF"
         )
     if image.mode.startswith(_DEEP_MODES):
-        raise SlideError(f"its pixels are of mode {image.mode}, where 8-bit ones are needed")
+        raise SlideError(
+            f"its pixels are of mode {image.mode}, where 8-bit ones are needed; convert it"
+        )
     alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     return as_rgb(np.asarray(image.convert("RGBA" if alpha else "RGB")))

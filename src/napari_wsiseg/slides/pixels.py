@@ -14,7 +14,7 @@ def check_pixels(dtype: np.dtype[Any], channels: int) -> None:
     """Raise SlideError unless such pixels make a picture in grey or colour."""
     if dtype != np.uint8 and dtype.kind != "f":
         raise SlideError(
-            f"its pixels are {dtype}, where 8-bit pixels (or floats in 0..1) are needed"
+            f"its pixels are {dtype}, where 8-bit ones (or floats in 0..1) are needed; convert it"
         )
     if channels not in (1, 2, 3, 4):
         raise SlideError(

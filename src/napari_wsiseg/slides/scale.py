@@ -6,6 +6,8 @@ import math
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
+
 from napari_wsiseg.errors import JobError, SlideError, SlideWarning
 from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides.base import Level, MppSource
@@ -72,7 +74,7 @@ def user_scale(mpp: UserMpp) -> YX | None:
     """
     if mpp is None:
         return None
-    pair = tuple(mpp) if isinstance(mpp, Sequence) else (mpp, mpp)
+    pair = tuple(mpp) if isinstance(mpp, (Sequence, np.ndarray)) else (mpp, mpp)
     scale = positive(*pair) if len(pair) == 2 else None
     if scale is None:
         raise JobError(f"mpp cannot be {mpp!r}; give µm per pixel above 0, one number or (y, x).")

@@ -12,18 +12,18 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import SlideError, SlideWarning
+from napari_wsiseg.errors import SlideError, SlideWarning, reason
 from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.base import SlideInfo
-from napari_wsiseg.slides.jpeg import check_jpeg_size
-from napari_wsiseg.slides.levels import TiledSlide, reason
+from napari_wsiseg.slides.jpeg import check_tile_size
+from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb, check_pixels, ycc_to_rgb
 from napari_wsiseg.slides.scale import choose_scale, make_levels
 from napari_wsiseg.slides.tiff_metadata import Metadata, read_metadata
@@ -33,6 +33,8 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OWN_VENDORS = (None, "aperio", "generic-tiff")
 _APERIO_YCC = 33003
 _JPEG = (6, 7)
+_MASK = 4
+_JPEG_2000 = (_APERIO_YCC, 33004, 33005, 34712)
 # Uncompressed rows that lie one after the other are read in strips of our own choice.
 _ROWS_AT_ONCE = 256
 
@@ -101,6 +103,7 @@ def open_file(path: Path, mpp: YX | None) -> TiffSlide:
             planes = _planes(tif)
             metadata = read_metadata(tif)
             short = _directory_is_short(tif)
+            alike = _pages_alike(tif, planes[0])
     except SlideError:
         raise
     # tifffile raises struct, index, key and value errors alike for a damaged file.
@@ -113,7 +116,22 @@ def open_file(path: Path, mpp: YX | None) -> TiffSlide:
             SlideWarning,
             stacklevel=2,
         )
+    if alike:
+        warnings.warn(
+            f"{path.name} holds {alike + 1} pictures of one size; only the first was opened.",
+            SlideWarning,
+            stacklevel=2,
+        )
     return TiffSlide(path, planes, metadata, mpp)
+
+
+def _pages_alike(tif: tifffile.TiffFile, main: Plane) -> int:
+    """How many further pages are as large as the slide: a stack, or channels."""
+    if tif.is_ome:
+        return 0
+    pages = [page.aspage() for page in tif.pages]
+    others = [page for page in pages if page.offset != main.page.offset]
+    return sum(Plane((page,)).size == main.size and not page.subfiletype & _MASK for page in others)
 
 
 def _directory_is_short(tif: tifffile.TiffFile) -> bool:
@@ -253,14 +271,14 @@ class TiffSlide(TiledSlide):
         stored = np.frombuffer(data, np.uint8).reshape(size.height, size.width, samples)
         return _as_shown(plane, stored)
 
-    def _segment(self, page: tifffile.TiffPage, index: int) -> NDArray[np.uint8] | None:
+    def _segment(self, page: tifffile.TiffPage, index: int) -> NDArray[Any] | None:
         count = page.databytecounts[index]
         if count == 0:
             return None
         data = self._file.read(page.dataoffsets[index], count)
+        if page.compression in (*_JPEG, *_JPEG_2000):
+            check_tile_size(data, Plane((page,)).tile)
         if page.compression in _JPEG:
-            tile = Plane((page,)).tile
-            check_jpeg_size(data, tile)
             stored = page.decode(data, index, jpegtables=page.jpegtables)[0]
         else:
             stored = page.decode(data, index)[0]
@@ -271,11 +289,11 @@ class TiffSlide(TiledSlide):
         self._file.close()
 
 
-def _as_shown(plane: Plane, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _as_shown(plane: Plane, stored: NDArray[Any]) -> NDArray[np.uint8]:
     """RGB on white from the samples of a level, by its colour space."""
     page = plane.page
     if len(plane.pages) == 3:
-        return stored
+        return as_rgb(stored)
     if page.compression == _APERIO_YCC:
         return ycc_to_rgb(stored)
     if page.photometric == 3:
@@ -283,7 +301,7 @@ def _as_shown(plane: Plane, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray((table.T >> 8).astype(np.uint8)[stored[:, :, 0]])
     if page.photometric == 0:
         stored = stored.copy()
-        stored[:, :, 0] = 255 - stored[:, :, 0]
+        stored[:, :, 0] = (1 if stored.dtype.kind == "f" else 255) - stored[:, :, 0]
     colours = 3 if page.photometric in (2, 6) else 1
     extra = page.extrasamples
     if stored.shape[2] > colours and not (extra and extra[0] in (1, 2)):

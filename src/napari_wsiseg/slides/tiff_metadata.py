@@ -36,12 +36,12 @@ def read_metadata(tif: tifffile.TiffFile) -> Metadata:
         return Metadata("aperio", positive(mpp, mpp), power.y if power else None)
     if tif.is_ome and tif.ome_metadata:
         scale, magnification = _ome_scale(tif.ome_metadata)
-        return Metadata("ome-tiff", scale, magnification)
+        return Metadata("ome-tiff", scale or _from_unit(page), magnification)
     if tif.is_imagej and tif.imagej_metadata:
         unit = micrometres(str(tif.imagej_metadata.get("unit", "")))
         if unit is not None:
             return Metadata("imagej", _from_tags(page, unit), None)
-    return Metadata("tiff", _from_tags(page, _MICROMETRES_PER_UNIT.get(_unit(page))), None)
+    return Metadata("tiff", _from_unit(page), None)
 
 
 def _svs_fields(description: str) -> dict[str, str]:
@@ -50,9 +50,10 @@ def _svs_fields(description: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _unit(page: tifffile.TiffPage) -> int:
+def _from_unit(page: tifffile.TiffPage) -> YX | None:
+    """The scale by the resolution's own unit, centimetres or inches."""
     tag = page.tags.get("ResolutionUnit")
-    return int(tag.value) if tag is not None else 0
+    return _from_tags(page, _MICROMETRES_PER_UNIT.get(int(tag.value)) if tag is not None else None)
 
 
 def _from_tags(page: tifffile.TiffPage, micrometres_per_unit: float | None) -> YX | None:

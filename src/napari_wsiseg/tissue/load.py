@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.errors import JobError, reason
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.tissue.mask import TissueMask
@@ -92,8 +92,9 @@ def _read(path: Path) -> NDArray[Any]:
         return _read_picture(path)
     # Decoders fail in ways that nobody lists; all mean that the file is no mask.
     except Exception as error:
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise JobError(f"The tissue mask {path} cannot be read ({reason}).") from error
+        raise JobError(
+            f"The tissue mask {path} cannot be read ({reason(error)}); save it again."
+        ) from error
 
 
 def _read_picture(path: Path) -> NDArray[Any]:
