@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -158,3 +159,50 @@ def test_leaving_early_stops_the_threads(tmp_path: Path) -> None:
     ):
         next(iter(loader))
     assert set(threading.enumerate()) <= before
+
+
+def test_leaving_early_does_not_wait_for_the_batch(tmp_path: Path) -> None:
+    """A batch may be seconds of decoding; nobody wants it any more."""
+    reading, left = threading.Event(), threading.Event()
+
+    class Slow(Counting):
+        def read_at(self, region: Region, downsample: YX) -> NDArray[np.uint8]:
+            reading.set()
+            left.wait(10)
+            time.sleep(0.1)
+            return super().read_at(region, downsample)
+
+    slide = Slow(open_slide(noise(512 * 16, 512)))
+    size = Size(512, 512)
+    grid = PatchGrid(slide.info.size, size, size, size)
+    leaver = threading.Timer(0.2, left.set)
+    with (
+        Workspace(10**9, tmp_path) as workspace,
+        PatchLoader(slide, YX(1, 1), grid, np.argwhere(grid.keep), 16, workspace, 1),  # type: ignore[arg-type]
+    ):
+        assert reading.wait(10)
+        leaver.start()
+    leaver.join()
+    assert len(slide.reads) <= 4, "of 16"
+
+
+def test_reasons_name_no_folder(tmp_path: Path) -> None:
+    """They are kept in the result, which travels."""
+
+    class Gone(Counting):
+        def __init__(self, slide: Slide) -> None:
+            super().__init__(slide)
+            self.info = replace(slide.info, path=tmp_path / "a.svs")
+
+        def read_at(self, region: Region, downsample: YX) -> NDArray[np.uint8]:
+            raise OSError(5, "Input/output error", str(tmp_path / "a.svs"))
+
+    slide = Gone(open_slide(noise(16, 16)))
+    size = Size(16, 16)
+    grid = PatchGrid(size, size, size, size)
+    with (
+        Workspace(10**9, tmp_path) as workspace,
+        PatchLoader(slide, YX(1, 1), grid, np.argwhere(grid.keep), 1, workspace) as loader,  # type: ignore[arg-type]
+    ):
+        reasons = [patch.reason for batch in loader for patch in batch.failed]
+    assert reasons == ["[Errno 5] Input/output error: 'a.svs'"]

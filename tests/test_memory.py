@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def test_working_files_have_no_name(tmp_path: Path) -> None:
 def test_an_array_settles_on_disk_under_pressure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(memory, "_BETWEEN_LOOKS", 0)
     with Workspace(10**9, tmp_path) as workspace:
         array = workspace.take((3, 4), np.float32)
         array[...] = np.arange(12).reshape(3, 4)
@@ -61,6 +63,18 @@ def test_an_array_settles_on_disk_under_pressure(
         assert workspace.in_memory == 0
         np.testing.assert_array_equal(moved, np.arange(12).reshape(3, 4))
         assert workspace.settle(moved) is moved
+
+
+def test_the_machine_is_not_asked_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(memory, "own_memory", lambda: asked.append(1) or 0)
+    with Workspace(10**9, tmp_path) as workspace:
+        asked.clear()
+        for _ in range(50):
+            workspace.watch()
+    assert len(asked) < 50
 
 
 def test_our_own_growth_above_the_budget_is_pressure(tmp_path: Path) -> None:
@@ -79,6 +93,30 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with Workspace(0, tmp_path) as workspace, pytest.raises(StoreError, match="No room for 5 MB"):
         workspace.take((5_000_000,), np.uint8)
     gc.collect()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    with (
+        Workspace(0, tmp_path / "gone") as workspace,
+        pytest.raises(StoreError, match=r"No room for .* in .*gone: No such file"),
+    ):
+        workspace.take((5_000,), np.uint8)
+    assert not workspace.spilled
+
+
+def test_an_array_may_be_given_back_twice(tmp_path: Path) -> None:
+    """An interrupt between the two halves of a move must not hide itself behind a KeyError."""
+    with Workspace(0, tmp_path) as workspace:
+        array = workspace.take((10,), np.uint8)
+        workspace.release(array)
+        workspace.release(array)
+
+
+def test_threads_do_not_pass_the_budget_together(tmp_path: Path) -> None:
+    with Workspace(1000, tmp_path) as workspace, ThreadPoolExecutor(8) as pool:
+        kept = list(pool.map(lambda _: workspace.take((100,), np.uint8), range(200)))
+        assert workspace.in_memory == 1000
+        assert len(kept) == 200
 
 
 def test_control_groups_of_both_versions_count(tmp_path: Path) -> None:

@@ -162,6 +162,18 @@ def test_a_canvas_moves_to_disk_in_the_middle_of_a_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_gaussian_window_is_nnu_nets() -> None:
+    """Standard deviation: an eighth of each side; symmetric, and never nothing."""
+    weights = window_weights("gaussian", Size(64, 33))
+    np.testing.assert_array_equal(weights, weights[::-1, ::-1])
+    assert weights[:, 16].max() == weights.max()
+    # A standard deviation of 8 rows; rows 31.5 - 8 = 23.5 lie between these two.
+    low, high = weights[23, 16] / weights[31, 16], weights[24, 16] / weights[31, 16]
+    assert low < np.exp(-0.5) / np.exp(-0.5 * (0.5 / 8) ** 2) < high
+    assert weights.min() == np.float32(1e-3)
+    assert (window_weights("uniform", Size(3, 4)) == 1).all()
+
+
 def test_a_failed_patch_is_left_uncovered(tmp_path: Path) -> None:
     grid = PatchGrid(Size(8, 12), Size(4, 4), Size(4, 4), Size(4, 4))
     patches = np.argwhere(grid.keep)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from napari_wsiseg.errors import JobError
-from napari_wsiseg.geometry import Polygon, Region, Size
+from napari_wsiseg.geometry import Polygon, Region
 from napari_wsiseg.spec import ResolutionText, Shape, as_shape
 from napari_wsiseg.validation import raises
 
@@ -110,9 +110,16 @@ def _as_regions(value: Any) -> Any:
 
 
 def _as_region(value: Any) -> Any:
+    """Let a box be written flat: top, left, height and width."""
     if isinstance(value, dict) and set(value) == {"top", "left", "height", "width"}:
-        return Region(value["top"], value["left"], Size(value["height"], value["width"]))
+        size = {name: value[name] for name in ("height", "width")}
+        return {"top": value["top"], "left": value["left"], "size": size}
     return value
+
+
+def _as_tissue(value: Any) -> Any:
+    """A path called as one of the words is that word, as it would be in a file."""
+    return str(value) if isinstance(value, Path) and str(value) in ("auto", "none") else value
 
 
 @raises(JobError, "A job")
@@ -183,7 +190,9 @@ class SegmentationJob(_Frozen):
     device: str = "auto"
     precision: Precision = "auto"
     window: Window = "uniform"
-    tissue: TissueOptions | Literal["auto", "none"] | Path = "auto"
+    tissue: Annotated[
+        TissueOptions | Literal["auto", "none"] | Path, BeforeValidator(_as_tissue)
+    ] = "auto"
     min_mask_ratio: float = Field(0.0, ge=0, lt=1)
     region: Annotated[
         tuple[Annotated[Region | Polygon, BeforeValidator(_as_region)], ...] | None,
@@ -209,12 +218,27 @@ class SegmentationJob(_Frozen):
         try:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise JobError(f"The job file {path} cannot be read: {error}") from error
-        if not isinstance(values, dict):
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise JobError(f"The job file {path} cannot be read: {reason}.") from error
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
             raise JobError(f"The job file {path} holds no job; write one 'field: value' a line.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except JobError as error:
+            raise JobError(f"The job file {path} holds no job: {error}") from error
 
     def to_yaml(self, path: Path | str) -> None:
-        """Write the job as a YAML file that `from_yaml` reads."""
+        """Write the job as a YAML file that `from_yaml` reads.
+
+        Raises
+        ------
+        JobError
+            If the file cannot be written.
+        """
         text = yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-        Path(path).write_text(text, encoding="utf-8")
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise JobError(
+                f"The job file {path} cannot be written: {error.strerror}; choose another place."
+            ) from error

@@ -156,7 +156,9 @@ class Resolution:
         )
 
     def __str__(self) -> str:
-        number = f"{self.value:.10g}"
+        short = f"{self.value:.10g}"
+        # What is written into a job file must read back as the same number.
+        number = short if float(short) == self.value else repr(float(self.value))
         if self.unit == "mpp":
             return f"{number} mpp"
         return f"{number}x" if self.unit == "power" else f"{self.unit} {number}"

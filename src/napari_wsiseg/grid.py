@@ -22,6 +22,9 @@ from napari_wsiseg.geometry import Region, Size
 CHUNK = 512
 """Side of a stored chunk, in pixels of the stored map, unless a grid says otherwise."""
 
+MOST_PATCHES = 10**8
+"""Patches of the largest grid: some GB of bookkeeping; beyond that a job is a mistake."""
+
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
@@ -86,7 +89,8 @@ class PatchGrid:
     ------
     JobError
         If the output is larger than the input, the stride larger than the output
-        (which would leave gaps), the chunk's side odd or anything below one pixel.
+        (which would leave gaps), the chunk's side odd or anything below one pixel; if
+        there are more than `MOST_PATCHES`.
     """
 
     canvas: Size
@@ -118,6 +122,12 @@ class PatchGrid:
             raise JobError(
                 f"The scale is {self.scale} and the chunk {self.chunk}; "
                 "give a scale of at least 1 and an even chunk."
+            )
+        rows, columns = self.shape
+        if rows * columns > MOST_PATCHES:
+            raise JobError(
+                f"{rows} x {columns} patches would lie on {self.canvas}, more than {MOST_PATCHES}; "
+                f"choose a stride above {self.stride} or a coarser resolution."
             )
         if self.keep.size == 0:
             object.__setattr__(self, "keep", np.ones(self.shape, bool))

@@ -85,6 +85,7 @@ class PatchLoader:
         workspace: Workspace,
         workers: int | None = None,
     ) -> None:
+        self._slide = slide
         self._grid = grid
         self._patches = patches
         self._batch_size = batch_size
@@ -115,9 +116,10 @@ class PatchLoader:
                 try:
                     for start in range(0, len(self._patches), self._batch_size):
                         self._blocks.request(pool, start + 2 * self._batch_size)
-                        self._put(self._batch(start))
-                        if self._stop.is_set():
+                        batch = self._batch(start)
+                        if batch is None:
                             return
+                        self._put(batch)
                 finally:
                     pool.shutdown(wait=True, cancel_futures=True)
             self._put(None)
@@ -132,17 +134,25 @@ class PatchLoader:
                 continue
             return
 
-    def _batch(self, start: int) -> PatchBatch:
+    def _batch(self, start: int) -> PatchBatch | None:
+        """The patches from `start` on; None once nobody wants them."""
         indices = self._patches[start : start + self._batch_size]
         size = self._grid.patch_input
         pixels = np.full((len(indices), size.height, size.width, 3), 255, np.uint8)
         failed = []
         for position, (row, column) in enumerate(indices):
+            if self._stop.is_set():
+                return None
             try:
                 self._blocks.cut(start + position, pixels[position])
             except (SlideError, OSError) as error:
-                failed.append(FailedPatch(int(row), int(column), str(error)))
+                failed.append(FailedPatch(int(row), int(column), self._reason(error)))
         return PatchBatch(indices, pixels, tuple(failed))
+
+    def _reason(self, error: Exception) -> str:
+        """What went wrong, without the slide's path: results travel, folders' names must not."""
+        path = self._slide.info.path
+        return str(error) if path is None else str(error).replace(str(path), path.name)
 
 
 class _Blocks:

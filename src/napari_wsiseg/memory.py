@@ -6,10 +6,12 @@ never changes what is in it.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from napari_wsiseg.errors import StoreError
 S = TypeVar("S", bound=np.generic)
 
 _CGROUP = Path("/sys/fs/cgroup")
+_BETWEEN_LOOKS = 0.2
 _LEAST_FREE = 10**9
 _LEAST_FREE_PART = 0.05
 
@@ -123,6 +126,7 @@ class Workspace:
         self._lock = threading.Lock()
         self._pressed = False
         self._spilled = False
+        self._looked = -math.inf
 
     @property
     def spilled(self) -> bool:
@@ -133,14 +137,21 @@ class Workspace:
     def in_memory(self) -> int:
         """Bytes handed out in memory now."""
         with self._lock:
-            return sum(h.nbytes for h in self._holdings.values() if h.file is None)
+            return self._held()
 
     def used(self) -> int:
         """Bytes that this process holds above the loaded program."""
         return max(own_memory() - self._baseline, 0)
 
     def watch(self) -> None:
-        """Look at the machine; under pressure, everything handed out from now on is on disk."""
+        """Look at the machine; under pressure, everything handed out from now on is on disk.
+
+        At most five times a second: to ask a control group takes milliseconds.
+        """
+        now = time.monotonic()
+        if now - self._looked < _BETWEEN_LOOKS:
+            return
+        self._looked = now
         machine = machine_memory()
         least = max(_LEAST_FREE, _LEAST_FREE_PART * machine.total)
         if self.used() > self.budget or machine.available < least:
@@ -148,7 +159,8 @@ class Workspace:
 
     def room(self, nbytes: int) -> bool:
         """Whether so many bytes more may lie in memory."""
-        return not self._pressed and self.in_memory + nbytes <= self.budget - self.reserve
+        with self._lock:
+            return self._fits(nbytes)
 
     def take(self, shape: tuple[int, ...], dtype: type[S] | np.dtype[S]) -> NDArray[S]:
         """A zero-filled array, in memory where there is room, else in a file.
@@ -159,16 +171,23 @@ class Workspace:
             If the disk has no room for the file.
         """
         nbytes = max(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, 1)
-        if self.room(nbytes):
-            return self._register(np.zeros(shape, dtype), None)
+        with self._lock:
+            if self._fits(nbytes):
+                return self._register(np.zeros(shape, dtype), None)
         file = self._file(nbytes)
-        pages = mmap.mmap(file.fileno(), nbytes)
-        return self._register(np.ndarray(shape, dtype, buffer=pages), file)
+        try:
+            array = np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), nbytes))
+        except OSError as error:
+            file.close()
+            raise self._refused(nbytes, error) from error
+        with self._lock:
+            return self._register(array, file)
 
     def keep(self, array: NDArray[S]) -> NDArray[S]:
         """Count an array as ours: itself where there is room, else a copy in a file."""
-        if self.room(array.nbytes):
-            return self._register(array, None)
+        with self._lock:
+            if self._fits(array.nbytes):
+                return self._register(array, None)
         copy = self.take(array.shape, array.dtype)
         copy[...] = array
         return copy
@@ -183,10 +202,10 @@ class Workspace:
         return moved
 
     def release(self, array: NDArray[Any]) -> None:
-        """Give an array back; it must not be used any more."""
+        """Give an array back; it must not be used any more. A second call does nothing."""
         with self._lock:
-            holding = self._holdings.pop(id(array))
-        if holding.file is not None:
+            holding = self._holdings.pop(id(array), None)
+        if holding is not None and holding.file is not None:
             holding.file.close()
 
     def close(self) -> None:
@@ -204,14 +223,22 @@ class Workspace:
         self.close()
 
     def _register(self, array: NDArray[S], file: IO[bytes] | None) -> NDArray[S]:
-        with self._lock:
-            self._holdings[id(array)] = _Holding(array.nbytes, file)
+        """Note what is behind an array; the caller holds the lock."""
+        self._holdings[id(array)] = _Holding(array.nbytes, file)
         return array
+
+    def _held(self) -> int:
+        return sum(h.nbytes for h in self._holdings.values() if h.file is None)
+
+    def _fits(self, nbytes: int) -> bool:
+        return not self._pressed and self._held() + nbytes <= self.budget - self.reserve
 
     def _file(self, nbytes: int) -> IO[bytes]:
         """An unnamed file whose blocks are all there: writing to it cannot fail later."""
-        self._spilled = True
-        file = tempfile.TemporaryFile(dir=self._folder, prefix=".wsiseg-")  # noqa: SIM115 - kept until released
+        try:
+            file = tempfile.TemporaryFile(dir=self._folder, prefix=".wsiseg-")  # noqa: SIM115 - kept until released
+        except OSError as error:
+            raise self._refused(nbytes, error) from error
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, nbytes)
@@ -222,8 +249,12 @@ class Workspace:
                 file.flush()
         except OSError as error:
             file.close()
-            raise StoreError(
-                f"No room for {nbytes / 1e6:.0f} MB of working space in {self._folder}: "
-                f"{error.strerror}; free some, or allow more memory."
-            ) from error
+            raise self._refused(nbytes, error) from error
+        self._spilled = True
         return file
+
+    def _refused(self, nbytes: int, error: OSError) -> StoreError:
+        return StoreError(
+            f"No room for {nbytes / 1e6:.0f} MB of working space in {self._folder}: "
+            f"{error.strerror}; free some, or allow more memory."
+        )

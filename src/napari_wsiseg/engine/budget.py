@@ -91,7 +91,8 @@ class Costs:
             # Twice the answers: the network's, and a copy on its way to the canvas.
             batches=pixels * (3 * (READ_AHEAD + 2) + self.bytes_per_pixel) + 2 * answers,
             canvas=ring_rows(grid) * width * (self.classes + 1) * _FLOAT,
-            rows=3 * stored,
+            # One being filled, one waiting, one being written, and the coarser levels' rows.
+            rows=4 * stored,
             blocks=min(reach, grid.canvas.height) * across * 3,
         )
 
@@ -123,8 +124,8 @@ def fitting_batch(costs: Costs, grid: PatchGrid, wanted: int, budget: int) -> in
     least = costs.least(grid)
     if budget < least:
         raise JobError(
-            f"The memory budget is {budget / 1e6:.0f} MB, but one patch of "
-            f"{grid.patch_input} needs {least / 1e6:.0f} MB; raise memory_threshold or "
+            f"The memory budget is {budget // 10**6} MB, but one patch of "
+            f"{grid.patch_input} needs {-(-least // 10**6)} MB; raise memory_threshold or "
             "memory_limit, or use smaller patches."
         )
     while wanted > 1 and costs.need(grid, _NOTHING, wanted).batches > budget / 2:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from napari_wsiseg.config import SegmentationJob
@@ -33,14 +33,14 @@ def run_values(plan: RunPlan, segmenter: Segmenter) -> dict[str, object]:
         "stride": [grid.stride.height, grid.stride.width],
         "scale": grid.scale,
         "kept patches": hashlib.sha256(grid.keep.tobytes()).hexdigest(),
-        "tissue": None if plan.tissue is None else plan.tissue.sha256,
+        "tissue": plan.tissue_sha256,
         "window": plan.job.window,
         "dtype": plan.job.dtype,
     }
 
 
 def public_job(job: SegmentationJob) -> dict[str, object]:
-    """The job without a path: only file names' stems stand for files."""
+    """The job without a path: files go by their names, slide and output by none."""
     values = job.model_dump(mode="json", exclude={"output", "slide"})
     for name in ("weights", "tissue"):
         value = getattr(job, name)
@@ -68,11 +68,19 @@ def provenance(plan: RunPlan, segmenter: Segmenter) -> dict[str, object]:
         "resolution": str(plan.resolution),
         "model": identity(segmenter),
         "license": plan.spec.license,
-        "device": getattr(segmenter, "device", "unknown"),
+        "device": str(getattr(segmenter, "device", "unknown")),
         "batch_size": plan.batch_size,
         "tissue": None if plan.tissue is None else plan.tissue.parameters,
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "system": platform.system(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(package: str) -> str:
+    """An unpacked or bundled copy has no metadata; that must not cost a run."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

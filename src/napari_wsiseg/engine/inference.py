@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.errors import InferenceError
-from napari_wsiseg.grid import Indices, PatchGrid
+from napari_wsiseg.geometry import Size
+from napari_wsiseg.grid import Indices
 from napari_wsiseg.messages import FailedPatch, PatchBatch
 from napari_wsiseg.models import OutOfMemory, Segmenter, check, predict
-
-_TOLERANCE = 1e-3
+from napari_wsiseg.models.inference import TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,16 @@ class Predictor:
     ----------
     segmenter
         The model.
-    grid
-        Whose output shape the answers must have.
+    output
+        Height and width that each answer must have.
     batch_size
         Patches a call; halved, down to 1, when the model runs out of memory.
     """
 
-    def __init__(self, segmenter: Segmenter, grid: PatchGrid, batch_size: int) -> None:
+    def __init__(self, segmenter: Segmenter, output: Size, batch_size: int) -> None:
         self.batch_size = batch_size
         self._segmenter = segmenter
-        self._output = grid.patch_output
+        self._output = output
         self._checked = False
 
     def __call__(self, batch: PatchBatch) -> Prediction:
@@ -67,7 +67,7 @@ class Predictor:
         Raises
         ------
         ModelError
-            If the first answer has a wrong shape, class count or range.
+            If an answer has a wrong shape or class count, or the first a wrong range.
         InferenceError
             If the model fails.
         """
@@ -104,11 +104,15 @@ class Predictor:
 
     def _call(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Predict at most a batch, padded with glass: kernels may depend on its shape."""
-        missing = self.batch_size - len(pixels)
-        if missing == 0:
-            return predict(self._segmenter, pixels)
-        glass = np.full((missing, *pixels.shape[1:]), 255, np.uint8)
-        return predict(self._segmenter, np.concatenate([pixels, glass]))[: len(pixels)]
+        count = len(pixels)
+        if count < self.batch_size:
+            glass = np.full((self.batch_size - count, *pixels.shape[1:]), 255, np.uint8)
+            pixels = np.concatenate([pixels, glass])
+        answer = predict(self._segmenter, pixels)
+        spec, output = self._segmenter.spec, self._output
+        if answer.shape != (len(pixels), len(spec.classes), output.height, output.width):
+            check(spec, answer, len(pixels), output)  # says what is wrong
+        return answer[:count]
 
 
 def _fault(values: NDArray[np.float32]) -> str | None:
@@ -116,7 +120,7 @@ def _fault(values: NDArray[np.float32]) -> str | None:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         return "the model answered NaN or infinity"
-    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
         return f"the model answered values from {low:.3g} to {high:.3g}, outside 0 to 1"
     if low < 0 or high > 1:
         np.clip(values, 0, 1, out=values)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_wsiseg.engine.inference import Predictor
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import DecisionRule, decide
-from napari_wsiseg.models import Segmenter, check, load_model, predict
+from napari_wsiseg.messages import PatchBatch
+from napari_wsiseg.models import Segmenter, load_model, with_shapes
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.spec import ModelSpec
 
@@ -33,11 +35,14 @@ class PatchResult:
         (n, height, width) uint8: 0 = none, class i -> i + 1, by the model's own thresholds.
     given
         The label maps that were passed in, cut to the same centre, or None.
+    failed
+        Why a patch has no answer, by its number; its probabilities and labels are 0.
     """
 
     probabilities: NDArray[np.float32]
     labels: NDArray[np.uint8]
     given: NDArray[np.generic] | None
+    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 def segment_patches(
@@ -49,8 +54,8 @@ def segment_patches(
     ----------
     images
         (n, height, width, 3) uint8 RGB, or as many arrays or image files of one size.
-        The size is the model's `patch_input_shape`, or, where the model has a
-        `shift_period`, any multiple of it above the margin.
+        The size is the model's `patch_input_shape`; where it has a `shift_period` any
+        multiple of it above the margin, and for the stain models any size at all.
     model
         A model, or its name.
     labels
@@ -59,9 +64,9 @@ def segment_patches(
     Raises
     ------
     JobError
-        If the images differ in size or are of a size that the model does not take.
+        If the images differ in size, or are no larger than the model's margin.
     ModelError, InferenceError
-        If the model answers in a wrong shape, or fails.
+        If the model does not take the size, answers in a wrong shape, or fails.
     """
     segmenter = load_model(model) if isinstance(model, str) else model
     patches = [_pixels(image) for image in images]
@@ -75,18 +80,34 @@ def segment_patches(
                 "give patches of one size."
             )
     output = _output_size(segmenter.spec, size)
-    step = max(1, _BATCH_PIXELS // size.area)
-    answers = []
+    given = None if labels is None else _centre(np.asarray(labels), len(patches), size, output)
+    probabilities, failed = _answers(with_shapes(segmenter, size, output), patches, output)
+    maps = [_labels(segmenter.spec, values) for values in probabilities]
+    for number in failed:
+        maps[number][...] = 0
+    return PatchResult(probabilities, np.stack(maps), given, failed)
+
+
+def _answers(
+    segmenter: Segmenter, patches: Sequence[NDArray[np.uint8]], output: Size
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """(n, classes, height, width) probabilities, and why some are missing."""
+    step = min(max(1, _BATCH_PIXELS // (patches[0].size // 3)), len(patches))
+    predictor = Predictor(segmenter, output, step)
+    shape = (len(patches), len(segmenter.spec.classes), output.height, output.width)
+    probabilities = np.zeros(shape, np.float32)
+    failed = {}
     for start in range(0, len(patches), step):
-        answer = predict(segmenter, np.stack(patches[start : start + step]))
-        check(segmenter.spec, answer, len(answer), output)
-        answers.append(np.clip(answer, 0, 1))
-    probabilities = np.concatenate(answers)
-    return PatchResult(
-        probabilities,
-        np.stack([_labels(segmenter.spec, values) for values in probabilities]),
-        None if labels is None else _centre(np.asarray(labels), len(patches), size, output),
-    )
+        pixels = np.stack(patches[start : start + step])
+        numbers = np.arange(start, start + len(pixels))
+        # Patches stand in one column: what is a grid row there is the patch's number here.
+        indices = np.stack([numbers, np.zeros_like(numbers)], axis=1)
+        prediction = predictor(PatchBatch(indices, pixels))
+        probabilities[numbers] = prediction.values
+        for patch in prediction.failed:
+            failed[patch.row] = patch.reason
+            probabilities[patch.row] = 0
+    return probabilities, failed
 
 
 def _pixels(image: NDArray[np.uint8] | Path | str) -> NDArray[np.uint8]:
@@ -104,17 +125,14 @@ def _pixels(image: NDArray[np.uint8] | Path | str) -> NDArray[np.uint8]:
 
 def _output_size(spec: ModelSpec, size: Size) -> Size:
     (height, width), (out_height, out_width) = spec.patch_input_shape, spec.patch_output_shape
-    output = Size(size.height - height + out_height, size.width - width + out_width)
-    period = spec.shift_period
-    if period is None:
-        fits = size == Size(height, width)
-        rule = f"{width} x {height} px"
-    else:
-        fits = min(output.height, output.width) > 0
-        fits = fits and size.height % period == 0 and size.width % period == 0
-        rule = f"a multiple of {period} px above {width - out_width} x {height - out_height} px"
-    if not fits:
-        raise JobError(f"The patches are {size}; model {spec.name!r} takes {rule}.")
+    margin = Size(height - out_height, width - out_width)
+    output = Size(size.height - margin.height, size.width - margin.width)
+    period = spec.shift_period or 1
+    if min(output.height, output.width) < 1 or size.height % period or size.width % period:
+        multiple = "a size" if period == 1 else f"a multiple of {period} px"
+        raise JobError(
+            f"The patches are {size}; model {spec.name!r} takes {multiple} above {margin}."
+        )
     return output
 
 

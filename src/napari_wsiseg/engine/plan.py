@@ -6,7 +6,7 @@ Nothing is written and nothing is predicted but a timing patch.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from napari_wsiseg.engine.fields import (
 )
 from napari_wsiseg.engine.regions import chunks_meeting
 from napari_wsiseg.errors import JobError
-from napari_wsiseg.geometry import YX, Resolution, Size, size_at
+from napari_wsiseg.geometry import YX, Resolution, Size, Unit, size_at
 from napari_wsiseg.grid import PatchGrid, TissueTable
 from napari_wsiseg.loading import block_size
 from napari_wsiseg.models import Segmenter, load_model, models
@@ -56,7 +56,10 @@ class RunPlan:
     batch_size
         Patches a predict call.
     tissue
-        The mask behind `grid.keep`, or None where all of the slide is analysed.
+        The mask behind `grid.keep`; None where all of the slide is analysed, and where a
+        resumed result keeps its own.
+    tissue_sha256
+        Digest of the mask, also of a resumed result's.
     budget
         Bytes that the run may take above the loaded program.
     need
@@ -78,6 +81,7 @@ class RunPlan:
     wanted: NDArray[np.bool_]
     batch_size: int
     tissue: TissueMask | None
+    tissue_sha256: str | None
     budget: int
     need: MemoryNeed
     disk_bytes: int
@@ -174,7 +178,8 @@ def resolve(
         _bytes_per_pixel(segmenter, spec),
         block_size(info, downsample, canvas),
     )
-    mask = tissue_for(slide, job.tissue if tissue is None else tissue)
+    frozen = _frozen_mask(job, tissue, prior)
+    mask = tissue_for(slide, job.tissue if tissue is None else tissue) if frozen is None else None
     open_shapes = prior is None and _given_shapes(job) is None and spec.shift_period is not None
     timed = segmenter is not None and (foretell or open_shapes)
     call = time_model(segmenter) if segmenter is not None and timed else None
@@ -187,6 +192,8 @@ def resolve(
         lambda grid: _total(costs, grid, 1) <= budget,
     )
     grid = _grid(job, spec, search, prior)
+    if frozen is not None and frozen.grid.shape == grid.shape:
+        grid = replace(grid, keep=frozen.grid.keep)
     batch_size = fitting_batch(costs, grid, job.batch_size or _usual_batch(segmenter, grid), budget)
     wanted = chunks_meeting(grid, downsample, job.region)
     patches = grid.patches_for(wanted)
@@ -206,12 +213,31 @@ def resolve(
         wanted=wanted,
         batch_size=batch_size,
         tissue=mask,
+        tissue_sha256=_tissue_digest(mask, frozen),
         budget=budget,
         need=costs.need(grid, grid.frame(patches), batch_size),
         disk_bytes=costs.disk(grid, int((wanted & (grid.owed > 0)).sum())),
         seconds=seconds,
         warnings=_warnings(job, info, downsample, mask, batch_size),
     )
+
+
+def _frozen_mask(
+    job: SegmentationJob, tissue: NDArray[np.bool_] | None, prior: ProbabilityMap | None
+) -> ProbabilityMap | None:
+    """The result whose mask stands: a found mask is settled once, whatever finds it later."""
+    if prior is None or tissue is not None or isinstance(job.tissue, Path):
+        return None
+    settings = ("tissue", "min_mask_ratio")
+    now = job.model_dump(mode="json", include=set(settings))
+    return prior if all(prior.job.get(name) == now[name] for name in settings) else None
+
+
+def _tissue_digest(mask: TissueMask | None, frozen: ProbabilityMap | None) -> str | None:
+    if frozen is None:
+        return None if mask is None else mask.sha256
+    digest = frozen.info.identity.get("tissue")
+    return digest if isinstance(digest, str) else None
 
 
 def job_slide(job: SegmentationJob) -> Slide:
@@ -247,7 +273,7 @@ def _total(costs: Costs, grid: PatchGrid, batch_size: int) -> int:
 
 
 def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid) -> int:
-    kind = "cpu" if getattr(segmenter, "device", "cpu") == "cpu" else "gpu"
+    kind = "cpu" if str(getattr(segmenter, "device", "cpu")) == "cpu" else "gpu"
     return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS[kind] // grid.patch_input.area))
 
 
@@ -270,7 +296,12 @@ def _grid(
     output = job.patch_output_shape
     if output is None and job.patch_input_shape is not None:
         height, width = job.patch_input_shape
-        output = (max(height - margin.height, 1), max(width - margin.width, 1))
+        output = (height - margin.height, width - margin.width)
+        if min(output) < 1:
+            raise JobError(
+                f"patch_input_shape {Size(height, width)} is no larger than the margin of "
+                f"{spec.name}, {margin}; choose a larger one, or name patch_output_shape too."
+            )
     output = output or spec.patch_output_shape
     patch = job.patch_input_shape or (output[0] + margin.height, output[1] + margin.width)
     stride = job.stride_shape
@@ -290,18 +321,23 @@ def _save_scale(job: SegmentationJob, info: SlideInfo, downsample: YX) -> int:
     even = abs(target.x / downsample.x - factor) < 1e-3 * factor
     if scale >= 1 and even and abs(factor - scale) < 1e-3 * scale:
         return scale
-    near = sorted({max(int(factor), 1), max(int(factor), 1) + 1})
-    unit = job.save_resolution.unit
-    names = []
-    for whole in near:
-        if unit == "mpp" and info.mpp is not None:
-            names.append(f"'{info.mpp.y * downsample.y * whole:.6g} mpp'")
-        else:
-            names.append(f"'baseline {1 / (downsample.y * whole):.6g}'")
+    least = max(int(factor), 1)
+    names = [_save_name(job.save_resolution.unit, info, downsample, n) for n in (least, least + 1)]
     raise JobError(
         f"save_resolution '{job.save_resolution}' is {factor:.4g} times coarser than the run's; "
         f"it must be a whole number of times: the nearest are {' and '.join(names)}."
     )
+
+
+def _save_name(unit: Unit, info: SlideInfo, downsample: YX, factor: int) -> str:
+    """A resolution that many times coarser than the run's, in a unit that keeps to it."""
+    # Where a slide's pixels are no squares, a run's are, in µm or in level-0 pixels.
+    square = abs(downsample.x / downsample.y - 1) < 1e-3
+    if info.mpp is not None and (unit == "mpp" or not square):
+        in_um = YX(info.mpp.y * downsample.y, info.mpp.x * downsample.x)
+        if abs(in_um.x / in_um.y - 1) < 1e-3:
+            return f"'{in_um.y * factor:.6g} mpp'"
+    return f"'baseline {1 / (downsample.y * factor):.6g}'"
 
 
 def _warnings(

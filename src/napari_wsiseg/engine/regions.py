@@ -46,6 +46,8 @@ def chunks_meeting(
 
 def _outline(shape: Region | Polygon) -> shapely.Geometry:
     if isinstance(shape, Region):
+        if min(shape.size.height, shape.size.width) < 1:
+            raise JobError(f"A region of {shape.size} holds no pixel; give at least 1 x 1.")
         return shapely.box(shape.left, shape.top, shape.right, shape.bottom)
     if len(shape) < 3:
         raise JobError(f"A polygon of {len(shape)} points holds no pixel; give at least 3.")

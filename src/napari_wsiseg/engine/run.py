@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,8 @@ def segment(
         JobError, SlideError and ModelError before an output exists; InferenceError
         and StoreError also later, with every finished row kept.
     """
+    if job.output is not None and job.on_exists == "error" and job.output.exists():
+        raise JobError(f"{job.output} exists; name another output, or resume or overwrite it.")
     with ExitStack() as stack:
         if slide is None:
             slide = stack.enter_context(job_slide(job))
@@ -84,7 +86,7 @@ def segment(
                 job.model,
                 weights=job.weights,
                 device=job.device,
-                precision=_precision(job, prior),
+                precision=settled_precision(job, prior),
                 trust=job.trust,
             )
         plan = settled
@@ -96,8 +98,8 @@ def segment(
         yield from _Run(plan, slide, model, prior, workspace).steps()
 
 
-def _precision(job: SegmentationJob, prior: ProbabilityMap | None) -> str:
-    """The job's; "auto" is settled once, so a result to be resumed keeps what it had."""
+def settled_precision(job: SegmentationJob, prior: ProbabilityMap | None) -> str:
+    """The job's precision; "auto" is settled once, so a result to be resumed keeps what it had."""
     if job.precision != "auto" or prior is None:
         return job.precision
     before = prior.info.identity.get("model")
@@ -107,16 +109,28 @@ def _precision(job: SegmentationJob, prior: ProbabilityMap | None) -> str:
 
 @contextmanager
 def _scratch(output: Path | None) -> Iterator[Path]:
-    """Where working files lie: beside the output, which has room for it."""
+    """Where working files lie: beside the output, which has room for it.
+
+    Folders that were made for a run that left no output go again.
+    """
     if output is None:
         yield Path(tempfile.gettempdir())
         return
     folder = Path(output).absolute().parent
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-    yield folder
+        raise StoreError(
+            f"The folder {folder} cannot be made: {error.strerror}; choose another output."
+        ) from error
+    try:
+        yield folder
+    finally:
+        for made in missing:
+            # What somebody put something into stays.
+            with suppress(OSError):
+                made.rmdir()
 
 
 class _Run:
@@ -135,7 +149,7 @@ class _Run:
         self._segmenter = segmenter
         self._prior = prior
         self._workspace = workspace
-        self._predictor = Predictor(segmenter, plan.grid, plan.batch_size)
+        self._predictor = Predictor(segmenter, plan.grid.patch_output, plan.batch_size)
         self._clock = Clock()
         self._done = 0
         self._rows_done = 0
@@ -145,12 +159,12 @@ class _Run:
         """Run to the end."""
         plan = self._plan
         identity = run_values(plan, self._segmenter)
-        writer = self._resumed(identity)
-        unfinished = plan.grid.owed > 0 if writer is None else writer.unfinished
-        self._chunks = plan.wanted & unfinished
-        self._patches = plan.grid.patches_for(self._chunks)
         status: Status = "failed"
+        writer = self._resumed(identity)
         try:
+            unfinished = plan.grid.owed > 0 if writer is None else writer.unfinished
+            self._chunks = plan.wanted & unfinished
+            self._patches = plan.grid.patches_for(self._chunks)
             with self._loader() as loader:
                 predictions = self._predictions(loader)
                 # The first answer is checked before there is an output to spoil.
@@ -171,11 +185,9 @@ class _Run:
         output = self._plan.job.output
         if output is None:
             return None
-        if self._prior is not None:
-            return MapWriter.resume(output, identity, self._workspace)
-        if self._plan.job.on_exists == "error" and output.exists():
-            raise JobError(f"{output} exists; name another output, or resume or overwrite it.")
-        return None
+        if self._prior is None:
+            return None
+        return MapWriter.resume(output, identity, self._workspace)
 
     def _created(self, identity: dict[str, object]) -> MapWriter:
         plan, job = self._plan, self._plan.job

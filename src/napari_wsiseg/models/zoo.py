@@ -66,6 +66,8 @@ def _entries() -> dict[str, Entry]:
 def models() -> dict[str, ModelSpec]:
     """The specs of the models that `load_model` knows by name.
 
+    Examples
+    --------
     >>> sorted(models())[:2]
     ['fcn-tissue_mask', 'fcn_resnet50_unet-bcss']
     """
