@@ -183,9 +183,7 @@ class _Run:
     def _resumed(self, identity: dict[str, object]) -> MapWriter | None:
         """The writer of the output that is there, or None where there is to be a new one."""
         output = self._plan.job.output
-        if output is None:
-            return None
-        if self._prior is None:
+        if output is None or self._prior is None:
             return None
         return MapWriter.resume(output, identity, self._workspace)
 
