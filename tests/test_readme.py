@@ -1,4 +1,4 @@
-"""The README's commands work as they stand there."""
+"""The commands and examples of the README, the start page and the command line's page work."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ from pathlib import Path
 
 import pytest
 
+import napari_wsiseg as ws
+from napari_wsiseg.cli.report import plan_words
 from napari_wsiseg.notice import RESEARCH_USE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "docs/index.md", "docs/command-line.md")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+def commands(page: str) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines()]
+
+
+# The demo has a test of its own.
+USES = sorted({c for page in PAGES for c in commands(page) if c.startswith("napari-wsiseg ")})
+USES.remove("napari-wsiseg demo")
 
 
 @pytest.fixture
@@ -47,7 +57,7 @@ def run(command: str) -> str:
 
 
 def test_the_two_commands_come_first() -> None:
-    assert COMMANDS[:2] == ["./scripts/demo", "./scripts/test"]
+    assert commands("README.md")[:2] == ["./scripts/demo", "./scripts/test"]
 
 
 @pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", ".ci/run"])
@@ -78,16 +88,14 @@ def test_the_demo_needs_no_network_and_shows_areas_a_picture_and_a_map(
     assert list((tmp_path / "wsiseg-demo").glob("*.ome.zarr/zarr.json"))
 
 
-@pytest.mark.parametrize(
-    "command",
-    [c for c in COMMANDS if c.startswith("napari-wsiseg ") and c != "napari-wsiseg demo"],
-)
+@pytest.mark.parametrize("command", USES)
 def test_a_command_for_users_works(command: str, folder: Path) -> None:
     assert run(command)
 
 
-def test_the_python_example_works(folder: Path) -> None:
-    (example,) = blocks("python")
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_python_example_works(page: str, folder: Path) -> None:
+    (example,) = blocks(page, "python")
     answer = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
         capture_output=True,
@@ -96,7 +104,24 @@ def test_the_python_example_works(folder: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
     assert answer.returncode == 0, answer.stderr
-    assert "complete" in answer.stdout
+    with ws.ProbabilityMap.open(folder / "slide.ome.zarr") as result:
+        assert result.status == "complete"
+
+
+def test_the_plan_is_told_as_it_stands_there(folder: Path) -> None:
+    (shown,) = blocks("docs/command-line.md", "text")
+    job = ws.SegmentationJob(slide="slide.svs", model="he-stain")
+    (printed,) = re.findall(r"µm/px -> .* patches", plan_words(ws.plan(job)))
+    assert printed in shown
+
+
+def test_the_job_file_works(tmp_path: Path) -> None:
+    (example,) = blocks("docs/command-line.md", "yaml")
+    (tmp_path / "job.yaml").write_text(example, encoding="utf-8")
+    job = ws.SegmentationJob.from_yaml(tmp_path / "job.yaml")
+    assert job.model in ws.models()
+    assert job.region == (ws.Region(0, 0, ws.Size(20000, 20000)),)
+    assert (job.tissue.mpp, job.memory_limit) == (8, 4 * 10**9)
 
 
 def test_links_lead_somewhere() -> None:
@@ -108,3 +133,14 @@ def test_links_lead_somewhere() -> None:
 def test_the_research_use_sentence_stands_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert RESEARCH_USE in " ".join(text.split())
+
+
+def test_every_page_is_in_the_navigation_and_in_the_readme() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [page.name for page in (ROOT / "docs").glob("*.md")]
+    assert [page for page in pages if f": {page}\n" not in navigation] == []
+    assert [page for page in pages if f"(docs/{page})" not in README] == []
+
+
+def test_the_picture_is_small() -> None:
+    assert (ROOT / "docs" / "images" / "overlay.png").stat().st_size < 150_000

@@ -152,6 +152,6 @@ def test_an_equivalent_exists(name: str) -> None:
 
 
 def test_names_in_the_remarks_exist() -> None:
-    ours = re.compile(r"ws\.\w+|(?:SegmentationJob|ProbabilityMap|ModelSpec)\.\w+|--[a-z-]+")
+    ours = re.compile(r"ws\.\w+|(?:SegmentationJob|ProbabilityMap|ModelSpec)\.\w+|--[a-z][a-z-]+")
     text = PAGE.read_text(encoding="utf-8")
     assert [name for name in set(ours.findall(text)) if not exists(name)] == []

@@ -36,7 +36,7 @@ def write_slide(path: Path) -> None:
 
     Raises
     ------
-    OSError
+    SlideError
         If the file cannot be written.
     """
     from skimage.data import immunohistochemistry
@@ -47,22 +47,30 @@ def write_slide(path: Path) -> None:
     block = np.vstack([across, across[::-1]])
     pixels: NDArray[np.uint8] = np.tile(block, (SIDE // len(block), SIDE // len(block), 1))
     partial = path.with_name(f"{path.name}.partial")
-    with TiffWriter(partial) as file:
-        for level in range(_LEVELS):
-            file.write(
-                pixels,
-                photometric="rgb",
-                tile=(_TILE, _TILE),
-                compression="jpeg",
-                compressionargs={"level": _QUALITY},
-                subfiletype=1 if level else 0,
-                software=False,
-                metadata=None,
-            )
-            height, width = (side // 2 for side in pixels.shape[:2])
-            means = pixels.reshape(height, 2, width, 2, 3).mean((1, 3))
-            pixels = np.rint(means).astype(np.uint8)
-    partial.replace(path)
+    try:
+        with TiffWriter(partial) as file:
+            for level in range(_LEVELS):
+                file.write(
+                    pixels,
+                    photometric="rgb",
+                    tile=(_TILE, _TILE),
+                    compression="jpeg",
+                    compressionargs={"level": _QUALITY},
+                    subfiletype=1 if level else 0,
+                    software=False,
+                    metadata=None,
+                )
+                height, width = (side // 2 for side in pixels.shape[:2])
+                means = pixels.reshape(height, 2, width, 2, 3).mean((1, 3))
+                pixels = np.rint(means).astype(np.uint8)
+        partial.replace(path)
+    except OSError as error:
+        raise SlideError(
+            f"{path} cannot be written ({error.strerror or error}); "
+            "choose another folder, or make room in this one."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def fetch_real_slide() -> Path:

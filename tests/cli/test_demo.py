@@ -12,6 +12,7 @@ from PIL import Image
 import napari_wsiseg as ws
 from napari_wsiseg import demo
 from napari_wsiseg.cli.app import run
+from napari_wsiseg.errors import SlideError
 from napari_wsiseg.notice import RESEARCH_USE
 
 
@@ -43,6 +44,16 @@ class TestMadeSlide:
     def test_nothing_is_left_beside_it(self, made):
         assert [path.name for path in made.parent.iterdir()] == [made.name]
 
+    def test_a_write_that_fails_leaves_nothing(self, tmp_path, monkeypatch):
+        def full(file, *_, **__):
+            file.filehandle.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tifffile.TiffWriter, "write", full)
+        with pytest.raises(SlideError, match=r"x\.tif cannot be written \(No space left"):
+            demo.write_slide(tmp_path / "x.tif")
+        assert list(tmp_path.iterdir()) == []
+
 
 def test_the_demo_and_again(made, tmp_path, capsys):
     folder = tmp_path / "there"
@@ -66,6 +77,14 @@ def test_the_demo_and_again(made, tmp_path, capsys):
         assert pm.status == "complete"
     with Image.open(folder / "immunohistochemistry-overlay.png") as picture:
         assert picture.width >= 1000
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path, capsys):
+    place = tmp_path / "there"
+    place.write_text("mine")
+    assert run(["demo", "-o", str(place)]) == 2
+    assert f"The folder {place} cannot be made" in capsys.readouterr().err
+    assert place.read_text() == "mine"
 
 
 class TestRealSlide:

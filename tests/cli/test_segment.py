@@ -181,6 +181,37 @@ class TestOptions:
         assert {row["area_mm2"] for row in values["areas"]} == {None}
 
 
+def test_going_on_keeps_the_precision_that_the_result_was_begun_in(slide, tmp_path, monkeypatch):
+    """What "auto" stands for differs by machine; a result is gone on with as it was begun."""
+    from napari_wsiseg.cli import segment
+
+    class Wide:
+        """Answers the same in any precision, and says in which it was loaded."""
+
+        def __init__(self, precision):
+            self.precision = "bf16" if precision == "auto" else precision
+            self.spec = inner.spec
+            self.predict = inner.predict
+
+    inner = ws.load_model("he-stain")
+    loaded = []
+
+    def load(*_, precision, **__):
+        loaded.append(precision)
+        return Wide(precision)
+
+    monkeypatch.setattr(segment, "load_model", load)
+    common = ["segment", str(slide), "-o", str(tmp_path), "--tissue", "none"]
+    assert run([*common, "--precision", "fp32", "--region", "0,0,9,9"]) == 0
+    assert run(common) == 0
+    assert loaded[1:] == ["auto", "fp32"]
+    with result(tmp_path) as pm:
+        assert pm.finished.all()
+        assert pm.provenance["model"]["precision"] == "fp32"
+    # Asked for by name, another one is refused.
+    assert run([*common, "--precision", "fp16"]) == 2
+
+
 class TestNothingToDo:
     def test_glass_alone_is_a_complete_result(self, tmp_path, capsys):
         path = tmp_path / "glass.png"
@@ -225,6 +256,30 @@ class TestSeveralSlides:
         assert listing[1].startswith(f"  {folder / 'b.tif'}: ")
         assert sorted(path.name for path in output.iterdir()) == ["a.ome.zarr", "c.ome.zarr"]
 
+    def test_each_line_of_json_comes_when_its_slide_ends(self, folder, tmp_path, monkeypatch):
+        from napari_wsiseg.cli import segment
+
+        events = []
+        opened = segment.open_slide
+
+        def open_and_note(path, **options):
+            events.append(path.name)
+            return opened(path, **options)
+
+        monkeypatch.setattr(segment, "open_slide", open_and_note)
+        monkeypatch.setattr(segment, "out", lambda text: events.append(json.loads(text)["status"]))
+        run(["segment", str(folder), "-o", str(tmp_path / "out"), "-m", "tissue", "--json"])
+        ran = ["a.tif", "complete", "b.tif", "failed", "c.tif", "complete"]
+        # Finding the folder's slides opens each of them as well, elsewhere.
+        assert events == ran
+
+    def test_none_that_opens_is_bad_input(self, folder, tmp_path, capsys):
+        for name in ("a.tif", "c.tif"):
+            (folder / name).write_bytes(b"")
+        assert run(["segment", str(folder), "-o", str(tmp_path / "out"), "-m", "tissue"]) == 2
+        assert "3 of 3 slides failed:" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
     def test_one_output_cannot_hold_several(self, folder, tmp_path, capsys):
         assert run(["segment", str(folder), "-o", str(tmp_path / "x.ome.zarr")]) == 2
         assert "give a folder" in capsys.readouterr().err
@@ -250,7 +305,7 @@ def foreign(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("on_exists", ["resume", "overwrite", "error"])
 def test_a_foreign_folder_is_left_alone(slide, foreign, capsys, on_exists):
     output = str(foreign.parent)
-    assert run(["segment", str(slide), "-o", output, "--on-exists", on_exists]) in (1, 2)
+    assert run(["segment", str(slide), "-o", output, "--on-exists", on_exists]) == 2
     assert str(foreign) in capsys.readouterr().err
     assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
 
@@ -380,6 +435,65 @@ class TestPatches:
             assert np.array_equal(file["probabilities"], expected.probabilities[0])
             assert file["classes"].tolist() == ["Hematoxylin", "DAB"]
         assert capsys.readouterr().out.splitlines()[-1] == RESEARCH_USE
+
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            (["--resolution", "20x", "--stride", "9"], "resolution, stride_shape cannot be chosen"),
+            (["deeper/p1.png", "--on-exists", "overwrite"], "would have the same results"),
+            (["-o", "x.zarr"], "give a folder"),
+        ],
+        ids=["for slides", "one name", "a result's path"],
+    )
+    def test_what_cannot_be_is_refused_before_anything_is_written(
+        self, pictures, capsys, monkeypatch, options, complaint
+    ):
+        monkeypatch.chdir(pictures)
+        Path("deeper").mkdir()
+        shutil.copy("p2.png", "deeper/p1.png")
+        before = sorted(pictures.rglob("*"))
+        assert run(["segment", "--patches", "p1.png", *options]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert complaint in err
+        assert sorted(pictures.rglob("*")) == before
+
+    def test_a_wrong_name_is_one_plain_warning(self, pictures, capsys):
+        (pictures / "p1.png").rename(pictures / "p1.svs")
+        assert run(["segment", "--patches", str(pictures / "p1.svs"), "-o", str(pictures)]) == 0
+        err = capsys.readouterr().err
+        assert err.startswith("Warning: p1.svs is not what its name says")
+        assert err.count("\n") == 1
+
+    def test_a_patch_without_an_answer_fails_and_leaves_nothing(
+        self, pictures, capsys, monkeypatch
+    ):
+        from napari_wsiseg.cli import patches
+
+        model = ws.load_model("he-stain")
+
+        class Blind:
+            spec = model.spec
+
+            def predict(self, patches):
+                return model.predict(patches) * float("nan")
+
+        monkeypatch.setattr(patches, "loaded_model", lambda _: Blind())
+        output = pictures / "out"
+        assert run(["segment", "--patches", str(pictures / "p1.png"), "-o", str(output)]) == 1
+        assert "p1.png has no answer" in capsys.readouterr().err
+        assert list(output.iterdir()) == []
+
+    def test_a_write_that_fails_leaves_nothing(self, pictures, capsys, monkeypatch):
+        def full(file, **_):
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(np, "savez_compressed", full)
+        output = pictures / "out"
+        assert run(["segment", "--patches", str(pictures / "p1.png"), "-o", str(output)]) == 1
+        assert "No space left on device" in capsys.readouterr().err
+        assert list(output.iterdir()) == []
 
     def test_nothing_is_overwritten_unasked(self, pictures, capsys):
         arguments = [

@@ -411,24 +411,6 @@ def test_layers_bring_their_scale_where_it_is_a_length(micrograph, units, mpp):
         assert slide.info.mpp_source == (mpp and "metadata")
 
 
-def test_a_real_napari_layer(micrograph):
-    layers = pytest.importorskip("napari.layers")
-    data = [micrograph, micrograph[::2, ::2]]
-    image = layers.Image(data, rgb=True, multiscale=True, scale=(0.5, 0.5), units=("um", "um"))
-    with open_slide(image) as slide:
-        assert slide.info.mpp == YX(0.5, 0.5)
-        assert len(slide.info.levels) == 2
-        np.testing.assert_array_equal(read_all(slide), micrograph)
-    image = layers.Image(micrograph, rgb=True)
-    with open_slide(image) as slide:
-        assert slide.info.mpp is None
-    with pytest.raises(SlideError, match="3 axes"):
-        open_slide(layers.Image(np.zeros((4, 9, 9), np.uint8)))
-    for other in (layers.Labels(micrograph[:, :, 0]), layers.Points(np.zeros((9, 2)))):
-        with pytest.raises(SlideError, match="is no image layer"):
-            open_slide(other)
-
-
 # Scale and fingerprint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ class _Asked:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line on these arguments, `sys.argv`'s by default; the exit status."""
     prepare_streams()
+    # Without a handler Python prints what libraries log (tifffile does, of a damaged slide);
+    # what of it concerns the user comes as a warning or an error of ours.
+    logging.getLogger().addHandler(logging.NullHandler())
     asked = _Asked()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -346,7 +350,7 @@ def segment_command(
         ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a line of JSON a slide at the end.")
+        bool, typer.Option("--json", help="Print a line of JSON a slide, in place of tables.")
     ] = False,
     verbose: Verbose = False,
 ) -> int:

@@ -8,6 +8,7 @@ from napari_wsiseg.cli.segment import Settings, segment_slides
 from napari_wsiseg.cli.terminal import out, say
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.demo import fetch_real_slide, write_slide
+from napari_wsiseg.errors import JobError
 from napari_wsiseg.export import write_overlay
 from napari_wsiseg.geometry import Resolution
 from napari_wsiseg.slides import open_slide
@@ -19,10 +20,15 @@ def run_demo(folder: Path, *, real: bool, verbose: bool) -> int:
 
     Raises
     ------
-    WsisegError, OSError
+    WsisegError
         If the slide cannot be fetched, or the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(
+            f"The folder {folder} cannot be made ({error.strerror}); choose another with --output."
+        ) from error
     if real:
         slide, model = fetch_real_slide(), "he-stain"
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,14 +12,30 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from napari_wsiseg.cli.terminal import fail, out, say
+from napari_wsiseg.cli.segment import loaded_model
+from napari_wsiseg.cli.terminal import fail, out, say, warn
 from napari_wsiseg.cli.words import several
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import PatchResult, segment_patches
-from napari_wsiseg.errors import JobError
-from napari_wsiseg.models import load_model
+from napari_wsiseg.errors import InferenceError, JobError, SlideWarning
+from napari_wsiseg.export.target import new_file
+from napari_wsiseg.models import Segmenter
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.spec import ModelSpec
+
+_MEANT_FOR_SLIDES = (
+    "mpp",
+    "resolution",
+    "patch_input_shape",
+    "patch_output_shape",
+    "stride_shape",
+    "window",
+    "tissue",
+    "min_mask_ratio",
+    "region",
+    "dtype",
+    "save_resolution",
+)
 
 
 def segment_pictures(
@@ -38,13 +55,8 @@ def segment_pictures(
     """
     if folder is None:
         raise JobError("Patches have several outputs; give a folder with --output.")
-    model = load_model(
-        job.model,
-        weights=job.weights,
-        device=job.device,
-        precision=job.precision,
-        trust=job.trust,
-    )
+    _check(pictures, job)
+    model = loaded_model(job)
     folder.mkdir(parents=True, exist_ok=True)
     failed = 0
     for picture in pictures:
@@ -52,9 +64,14 @@ def segment_pictures(
             labels, probabilities = _targets(
                 picture, folder, overwrite=job.on_exists == "overwrite"
             )
-            result = segment_patches([picture], model)
-            _write_labels(labels, result.labels[0], model.spec)
-            _write_probabilities(probabilities, result, model.spec)
+            result = _predicted(picture, model)
+            # Both or none: entered together, neither is renamed before both are written.
+            with (
+                new_file(labels, overwrite=True) as picture_file,
+                new_file(probabilities, overwrite=True) as array_file,
+            ):
+                _write_labels(picture_file, result.labels[0], model.spec)
+                _write_probabilities(array_file, result, model.spec)
         # What is wrong with one picture is not wrong with the next.
         except Exception as error:  # noqa: BLE001
             fail(error, verbose=verbose)
@@ -73,6 +90,35 @@ def segment_pictures(
     elif not as_json:
         out(RESEARCH_USE)
     return 1 if failed else 0
+
+
+def _check(pictures: Sequence[Path], job: SegmentationJob) -> None:
+    """Raise JobError where an option would do nothing, or one picture's files replace another's."""
+    idle = [name for name in _MEANT_FOR_SLIDES if name in job.model_fields_set]
+    if idle:
+        raise JobError(
+            f"{', '.join(idle)} cannot be chosen with --patches: a patch is taken as it is; "
+            "leave it out."
+        )
+    first: dict[str, Path] = {}
+    for picture in pictures:
+        other = first.setdefault(picture.stem, picture)
+        if other != picture:
+            raise JobError(
+                f"{other} and {picture} would have the same results, {picture.stem}-labels.png; "
+                "rename one, or run them apart."
+            )
+
+
+def _predicted(picture: Path, model: Segmenter) -> PatchResult:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SlideWarning)
+        result = segment_patches([picture], model)
+    for warning in caught:
+        warn(str(warning.message))
+    if result.failed:
+        raise InferenceError(f"{picture} has no answer: {result.failed[0]}")
+    return result
 
 
 def _targets(picture: Path, folder: Path, *, overwrite: bool) -> tuple[Path, Path]:
@@ -97,16 +143,18 @@ def _write_labels(path: Path, labels: NDArray[np.uint8], spec: ModelSpec) -> Non
     text.add_text("Description", RESEARCH_USE)
     for value, name in enumerate(spec.classes, 1):
         text.add_text(f"Label {value}", name)
-    image.save(path, pnginfo=text)
+    image.save(path, format="PNG", pnginfo=text)
 
 
 def _write_probabilities(path: Path, result: PatchResult, spec: ModelSpec) -> None:
-    np.savez_compressed(
-        path,
-        probabilities=result.probabilities[0],
-        classes=np.array(spec.classes),
-        notice=np.array(RESEARCH_USE),
-    )
+    # A file, because NumPy adds a suffix to a name.
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            probabilities=result.probabilities[0],
+            classes=np.array(spec.classes),
+            notice=np.array(RESEARCH_USE),
+        )
 
 
 def _counts(labels: NDArray[np.uint8], spec: ModelSpec) -> dict[str, int]:

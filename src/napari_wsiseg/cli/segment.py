@@ -19,7 +19,9 @@ from napari_wsiseg.cli.words import several
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import plan, segment
 from napari_wsiseg.engine.naming import result_path
-from napari_wsiseg.errors import JobError, SlideError
+from napari_wsiseg.engine.plan import prior_result
+from napari_wsiseg.engine.run import settled_precision
+from napari_wsiseg.errors import InferenceError, SlideError, WsisegError
 from napari_wsiseg.measure import measure
 from napari_wsiseg.models import Segmenter, load_model
 from napari_wsiseg.notice import RESEARCH_USE
@@ -45,6 +47,8 @@ class Outcome:
         What the result says, as plain JSON; None where there is none.
     error
         Why there is none.
+    begun
+        Whether its first patches were computed.
     warnings
         What the user was warned of.
     seconds
@@ -55,6 +59,7 @@ class Outcome:
     output: Path | None = None
     values: dict[str, Any] | None = None
     error: Exception | None = None
+    begun: bool = False
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -62,6 +67,13 @@ class Outcome:
     def unfinished(self) -> bool:
         """Whether it came to no end, good or bad."""
         return self.values is None and self.error is None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it could not even begin: a bad file, place or job, the user's to mend."""
+        # A bug, or a model that fails at once, is no bad input.
+        foreseen = isinstance(self.error, WsisegError | OSError)
+        return foreseen and not (self.begun or isinstance(self.error, InferenceError))
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -92,7 +104,7 @@ class Settings:
     folder
         Where results go, by the slides' names; None: to `job.output` itself.
     as_json
-        One JSON object a slide at the end, in place of tables.
+        One JSON object a slide, when it ends, in place of tables.
     verbose
         Whether errors come with their tracebacks.
     """
@@ -121,19 +133,19 @@ def segment_slides(slides: Sequence[Path], settings: Settings) -> int:
                 outcomes.append(Outcome(path))
                 say(f"{path}" + (f" ({number} of {len(slides)})" if len(slides) > 1 else ""))
                 slide = _opened(outcomes[-1], settings)
-                if slide is None:
-                    continue
-                with slide:
-                    # Loaded for the first good slide; what is wrong with it is wrong for all.
-                    if model is None:
-                        model = _loaded(settings.job)
-                    _attempt(outcomes[-1], slide, model, settings, interrupt)
+                if slide is not None:
+                    with slide:
+                        # Loaded for the first good slide; what is wrong with it is wrong for all.
+                        if model is None:
+                            model = loaded_model(settings.job)
+                        _attempt(outcomes[-1], slide, model, settings, interrupt)
+                if settings.as_json:
+                    out(outcomes[-1].as_json())
         except KeyboardInterrupt:
             interrupted = True
             _tell_interrupted(outcomes, len(slides), settings)
-    if settings.as_json:
-        for outcome in outcomes:
-            out(outcome.as_json())
+            if settings.as_json and outcomes and outcomes[-1].unfinished:
+                out(outcomes[-1].as_json())
     return INTERRUPTED if interrupted else _status(outcomes)
 
 
@@ -152,7 +164,8 @@ def _opened(outcome: Outcome, settings: Settings) -> Slide | None:
     return slide
 
 
-def _loaded(job: SegmentationJob) -> Segmenter:
+def loaded_model(job: SegmentationJob) -> Segmenter:
+    """The job's model."""
     return load_model(
         job.model,
         weights=job.weights,
@@ -160,6 +173,14 @@ def _loaded(job: SegmentationJob) -> Segmenter:
         precision=job.precision,
         trust=job.trust,
     )
+
+
+def _suited(model: Segmenter, job: SegmentationJob) -> Segmenter:
+    """The model, or one of the precision that a result to be gone on with was begun in."""
+    precision = settled_precision(job, prior_result(job))
+    if precision in (job.precision, getattr(model, "precision", None)):
+        return model
+    return loaded_model(job.model_copy(update={"precision": precision}))
 
 
 def _attempt(
@@ -172,6 +193,7 @@ def _attempt(
         if settings.folder is not None:
             outcome.output = result_path(settings.folder, slide.info)
         job = settings.job.model_copy(update={"slide": outcome.slide, "output": outcome.output})
+        model = _suited(model, job)
         with _watched(job, slide, model, outcome, interrupt) as result:
             areas = measure(result)
             outcome.values = report.result_values(result, areas)
@@ -197,7 +219,7 @@ def _watched(
     steps = segment(job, slide, model, settled=foretold)
     with interrupt.gently(), shown_progress(interrupt) as shown, closing(steps):
         for step in steps:
-            interrupt.gentle = True
+            interrupt.gentle = outcome.begun = True
             tell(step, told)
             shown.show(step)
             if step.kind != "done":
@@ -230,7 +252,5 @@ def _status(outcomes: Sequence[Outcome]) -> int:
         for path, error in failed:
             say(f"  {path}: {sentence(error)}")
     if failed:
-        # A job that suits no slide at all is the user's to mend, not the slides'.
-        only_jobs = all(isinstance(outcome.error, JobError) for outcome in outcomes)
-        return 2 if only_jobs else 1
+        return 2 if all(outcome.refused for outcome in outcomes) else 1
     return 3 if any(o.values and o.values["failed_patches"] for o in outcomes) else 0
