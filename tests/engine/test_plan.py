@@ -124,3 +124,24 @@ def test_the_plan_is_what_the_run_does(model: PositionModel) -> None:
     assert foretold.chunks == 1
     assert foretold.seconds is not None
     assert foretold.memory_bytes >= foretold.need.resident
+
+
+def test_a_plan_counts_what_is_left(tmp_path: Path, model: PositionModel) -> None:
+    slide = slide_of(picture(1100, 600))
+    output = tmp_path / "a.ome.zarr"
+    upper = job_for(output=output, region=(Region(0, 0, Size(500, 600)),))
+    run(upper, slide, model).close()
+    assert plan(upper, slide, model).patches == 0
+    whole = job_for(output=output)
+    left, fresh = plan(whole, slide, model), plan(job_for(), slide, model)
+    assert 0 < left.patches < fresh.patches == fresh.grid.keep.size
+    assert 0 < left.seconds < fresh.seconds  # type: ignore[operator]
+    steps = run(whole, slide, model)
+    assert steps.finished.all()
+
+
+def test_the_maps_scale_is_as_asked_for(model: PositionModel) -> None:
+    slide = open_slide(picture(300, 200), mpp=0.499)
+    settled = plan(job_for(resolution="0.7 mpp", save_resolution="2.1 mpp"), slide, model)
+    assert settled.map_mpp == (0.7 * 3, 0.7 * 3)
+    assert plan(job_for(resolution="baseline 0.5"), slide, model).map_mpp == (0.998, 0.998)

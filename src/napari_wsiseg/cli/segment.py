@@ -225,7 +225,8 @@ def _watched(
             if step.kind != "done":
                 interrupt.check()
     if step.patches_total == 0 and foretold.grid.keep.any():
-        why = "It is complete already" if foretold.patches else "No tissue lies in the region"
+        needed = (foretold.wanted & (foretold.grid.owed > 0)).any()
+        why = "It is complete already" if needed else "No tissue lies in the region"
         say(f"  {why}; nothing was computed.")
     outcome.warnings[:] = list(dict.fromkeys([*outcome.warnings, *step.result.warnings]))
     return step.result

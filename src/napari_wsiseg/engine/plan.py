@@ -51,8 +51,9 @@ class RunPlan:
         What the run reads at; level-0 pixels per pixel.
     grid
         Where patches and chunks lie, and which patches are kept.
-    wanted
-        (chunk rows, chunk columns) bool: the chunks that the job's region meets.
+    wanted, finished
+        (chunk rows, chunk columns) bool: the chunks that the job's region meets, and
+        those that a resumed result has.
     batch_size
         Patches a predict call.
     tissue
@@ -79,6 +80,7 @@ class RunPlan:
     downsample: YX
     grid: PatchGrid
     wanted: NDArray[np.bool_]
+    finished: NDArray[np.bool_]
     batch_size: int
     tissue: TissueMask | None
     tissue_sha256: str | None
@@ -95,8 +97,8 @@ class RunPlan:
 
     @property
     def patches(self) -> int:
-        """Patches that the job's region needs."""
-        return len(self.grid.patches_for(self.wanted))
+        """Patches that are left to compute."""
+        return len(self.grid.patches_for(self.wanted & ~self.finished))
 
     @property
     def chunks(self) -> int:
@@ -123,6 +125,9 @@ class RunPlan:
         """µm per pixel of the map; None for a slide without scale."""
         if self.info.mpp is None:
             return None
+        if self.resolution.unit == "mpp":  # as it was asked for, without a rounding error
+            exact = self.resolution.value * self.grid.scale
+            return YX(exact, exact)
         return YX(self.info.mpp.y * self.map_downsample.y, self.info.mpp.x * self.map_downsample.x)
 
 
@@ -196,7 +201,10 @@ def resolve(
         grid = replace(grid, keep=frozen.grid.keep)
     batch_size = fitting_batch(costs, grid, job.batch_size or _usual_batch(segmenter, grid), budget)
     wanted = chunks_meeting(grid, downsample, job.region)
-    patches = grid.patches_for(wanted)
+    finished = np.zeros_like(wanted)
+    if prior is not None and prior.finished.shape == wanted.shape:
+        finished = prior.finished
+    patches = grid.patches_for(wanted & ~finished)
     seconds = None
     if call is not None:
         seconds = len(patches) * (
@@ -211,6 +219,7 @@ def resolve(
         downsample=downsample,
         grid=grid,
         wanted=wanted,
+        finished=finished,
         batch_size=batch_size,
         tissue=mask,
         tissue_sha256=_tissue_digest(mask, frozen),

@@ -211,7 +211,7 @@ def read_metadata(folder: Path) -> Metadata:
     if not is_ours(folder):
         raise StoreError(
             f"{folder} is no result of napari-wsiseg: its zarr.json is missing, damaged or "
-            "another program's; open one that a run wrote."
+            "another program's; open one that a run wrote, or choose another output."
         )
     ours = json.loads(path.read_bytes())["attributes"][OURS]
     version = ours.get("format") if isinstance(ours, dict) else None

@@ -79,6 +79,8 @@ def _bare(path: Path) -> str:
 
 def _read(path: Path) -> NDArray[Any]:
     suffix = path.suffix.lower()
+    if not path.exists():
+        raise JobError(f"There is no tissue mask {path}; check the name.")
     if suffix not in _SUFFIXES:
         raise JobError(f"{path} cannot be a tissue mask; give a PNG, TIFF or .npy file.")
     try:
