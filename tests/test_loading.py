@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -163,27 +162,38 @@ def test_leaving_early_stops_the_threads(tmp_path: Path) -> None:
 
 def test_leaving_early_does_not_wait_for_the_batch(tmp_path: Path) -> None:
     """A batch may be seconds of decoding; nobody wants it any more."""
-    reading, left = threading.Event(), threading.Event()
+    reading, left, noticed = threading.Event(), threading.Event(), threading.Event()
+    waited_for_all: list[bool] = []
 
     class Slow(Counting):
         def read_at(self, region: Region, downsample: YX) -> NDArray[np.uint8]:
+            first = not reading.is_set()
             reading.set()
-            left.wait(10)
-            time.sleep(0.1)
+            waited_for_all.append((left if first else noticed).wait(5))
             return super().read_at(region, downsample)
 
-    slide = Slow(open_slide(noise(512 * 16, 512)))
+    class Stop(threading.Event):
+        """Lets the reader go on once nobody wants what it reads, and the loader knows."""
+
+        def set(self) -> None:
+            super().set()
+            left.set()
+
+        def is_set(self) -> bool:
+            if super().is_set():
+                noticed.set()
+            return super().is_set()
+
+    slide = Slow(open_slide(noise(512 * 32, 512)))
     size = Size(512, 512)
     grid = PatchGrid(slide.info.size, size, size, size)
-    leaver = threading.Timer(0.2, left.set)
-    with (
-        Workspace(10**9, tmp_path) as workspace,
-        PatchLoader(slide, YX(1, 1), grid, np.argwhere(grid.keep), 16, workspace, 1),  # type: ignore[arg-type]
-    ):
-        assert reading.wait(10)
-        leaver.start()
-    leaver.join()
-    assert len(slide.reads) <= 4, "of 16"
+    with Workspace(10**9, tmp_path) as workspace:
+        loader = PatchLoader(slide, YX(1, 1), grid, np.argwhere(grid.keep), 32, workspace, 1)  # type: ignore[arg-type]
+        loader._stop = Stop()
+        with loader:
+            assert reading.wait(10)
+    assert all(waited_for_all)
+    assert len(slide.reads) < 16, "of 32"
 
 
 def test_reasons_name_no_folder(tmp_path: Path) -> None:

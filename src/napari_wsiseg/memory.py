@@ -6,14 +6,16 @@ never changes what is in it.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
@@ -53,6 +55,27 @@ def own_memory() -> int:
     """Bytes that this process holds and cannot drop: resident pages not backed by files."""
     info = psutil.Process().memory_info()
     return int(info.rss - getattr(info, "shared", 0))
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """The `malloc_trim` of glibc, where that is the C library."""
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (OSError, TypeError, AttributeError):
+        return None
+    return trim
+
+
+def _return_freed_pages() -> None:
+    """Give back what was freed: glibc keeps it, for each thread, and it counts as ours.
+
+    Measured over runs of 512 px patches: 370 to 380 MB at the peak in place of 380 to
+    430, at no cost in time.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
 
 
 def _cgroup_limits(
@@ -152,6 +175,7 @@ class Workspace:
         if now - self._looked < _BETWEEN_LOOKS:
             return
         self._looked = now
+        _return_freed_pages()
         machine = machine_memory()
         least = max(_LEAST_FREE, _LEAST_FREE_PART * machine.total)
         if self.used() > self.budget or machine.available < least:

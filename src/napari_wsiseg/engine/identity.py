@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from napari_wsiseg.config import SegmentationJob
-from napari_wsiseg.engine.plan import RunPlan
+from napari_wsiseg.engine.runplan import RunPlan
 from napari_wsiseg.models import Segmenter, identity
 from napari_wsiseg.notice import RESEARCH_USE
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.identity import provenance, public_job, run_values
 from napari_wsiseg.engine.inference import Prediction, Predictor
-from napari_wsiseg.engine.plan import RunPlan, job_slide, prior_result, resolve
+from napari_wsiseg.engine.plan import job_slide, prior_result, resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
+from napari_wsiseg.engine.runplan import RunPlan
 from napari_wsiseg.errors import InferenceError, JobError, StoreError
 from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
