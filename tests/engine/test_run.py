@@ -161,7 +161,7 @@ def test_a_cancelled_run_keeps_its_rows_and_goes_on(tmp_path: Path, model: Posit
     with run(job, slide_of(pixels), model) as resumed:
         assert resumed.status == "complete"
         values, _ = values_of(resumed)
-    assert sum(model.calls) < plan(job, slide_of(pixels), model).patches
+    assert sum(model.calls) < plan(job_for(), slide_of(pixels), model).patches
     with run(job_for(), slide_of(pixels), model) as whole:
         np.testing.assert_array_equal(values, values_of(whole)[0])
 
