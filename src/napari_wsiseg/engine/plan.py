@@ -33,7 +33,8 @@ from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.tissue import TissueMask, tissue_for
 
-# Reading, merging and storing, measured on one core of a server; the model comes on top.
+# Reading, merging and storing. `benchmarks/memory.py` shows 2e-8 on a quiet server, its model
+# included; a guess above that, for slower machines and disks.
 _SECONDS_PER_PIXEL = 5e-8
 # A processor gains nothing from large batches, and loses its caches; a GPU needs them.
 _BATCH_PIXELS = {"cpu": 2**19, "gpu": 2**23}
