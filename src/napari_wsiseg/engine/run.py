@@ -196,6 +196,7 @@ class _Run:
             dtype=job.dtype,
             downsample=plan.map_downsample,
             slide_size=plan.info.size,
+            slide_bounds=plan.info.bounds,
             mpp=plan.map_mpp,
             mpp_source=plan.info.mpp_source,
         )

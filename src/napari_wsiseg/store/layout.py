@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.config import MapDtype
-from napari_wsiseg.geometry import YX, Size
+from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.slides.base import MppSource
 from napari_wsiseg.spec import ModelSpec
@@ -39,6 +39,8 @@ class MapLayout:
         µm per map pixel, or None where the slide has no scale.
     mpp_source
         Where the slide's scale came from.
+    slide_bounds
+        The part of the slide's level 0 that was scanned, or None where that is all of it.
     """
 
     grid: PatchGrid
@@ -48,6 +50,7 @@ class MapLayout:
     slide_size: Size
     mpp: YX | None = None
     mpp_source: MppSource | None = None
+    slide_bounds: Region | None = None
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:

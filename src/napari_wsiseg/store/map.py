@@ -6,17 +6,18 @@ Reads only. Knows neither how the map is written nor what its pixels mean.
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import dask.array as da
 import numpy as np
+from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from napari_wsiseg.errors import StoreError, WsisegError
-from napari_wsiseg.geometry import YX, Size
+from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.messages import FailedPatch
 from napari_wsiseg.slides.base import MppSource
@@ -32,6 +33,30 @@ from napari_wsiseg.store.state import Status, write_state
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True)
+class MapBlock:
+    """What a map holds in a region of one level.
+
+    Parameters
+    ----------
+    values
+        (classes, height, width) as stored.
+    coverage
+        (height, width) bool: where the model has spoken.
+    tissue
+        (height, width) bool: the tissue mask; None where none was used.
+    """
+
+    values: NDArray[Any]
+    coverage: NDArray[np.bool_]
+    tissue: NDArray[np.bool_] | None
+
+    @property
+    def analysed(self) -> NDArray[np.bool_]:
+        """(height, width) bool: covered, and tissue."""
+        return self.coverage if self.tissue is None else self.coverage & self.tissue
 
 
 class ProbabilityMap:
@@ -107,6 +132,43 @@ class ProbabilityMap:
         labels: list[Any] = [self._lazy(level) for level in self._arrays.tissue]
         return [level.astype(bool) for level in labels]
 
+    def read(self, region: Region, level: int = 0) -> MapBlock:
+        """What the map holds in a region: at once, and quicker than through dask.
+
+        Parameters
+        ----------
+        region
+            In pixels of the level, inside it.
+        level
+            Of the pyramid.
+
+        Raises
+        ------
+        StoreError
+            If the map cannot be read there.
+        """
+        arrays = self._arrays.levels[level]
+        coverage = self._part(arrays.coverage, region)
+        if coverage.any():
+            values = self._part(arrays.values, region)
+        else:
+            shape = (arrays.values.shape[0], *coverage.shape)
+            values = np.zeros(shape, arrays.values.dtype)
+        tissue = self._arrays.tissue
+        mask = None if tissue is None else self._part(tissue[level], region).astype(bool)
+        return MapBlock(values, coverage, mask)
+
+    def _part(self, array: ZarrArray, region: Region) -> NDArray[Any]:
+        try:
+            return np.asarray(array[(..., *region.slices)])
+        # Zarr and its codecs fail in ways that nobody lists.
+        except Exception as error:
+            raise StoreError(
+                f"The map cannot be read in the rows {region.top} to {region.bottom}, columns "
+                f"{region.left} to {region.right} of its array {array.path} "
+                f"({type(error).__name__}); the result is damaged, run again."
+            ) from error
+
     @property
     def finished(self) -> Mask:
         """(chunk rows, chunk columns) bool: the level-0 chunks that no run will change."""
@@ -178,6 +240,11 @@ class ProbabilityMap:
     def slide_size(self) -> Size:
         """Level-0 size of the slide."""
         return self.layout.slide_size
+
+    @property
+    def slide_bounds(self) -> Region | None:
+        """The part of the slide's level 0 that was scanned; None: all of it, or not known."""
+        return self.layout.slide_bounds
 
     @property
     def size(self) -> Size:

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from napari_wsiseg.config import MapDtype
 from napari_wsiseg.errors import StoreError, WsisegError
-from napari_wsiseg.geometry import YX, Size
-from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.grid import MOST_PATCHES, PatchGrid
 from napari_wsiseg.slides.base import MppSource
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store.layout import Json, MapLayout
@@ -33,9 +33,9 @@ OURS = "napari_wsiseg"
 
 # Bounds for what a file may claim before memory is set aside for it.
 _Pixels = Annotated[int, Field(ge=1, le=2**31)]
+_Edge = Annotated[int, Field(ge=0, le=2**31)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Pair = tuple[_Pixels, _Pixels]
-_MOST_PATCHES = 10**8
 _SPEC = TypeAdapter(ModelSpec)
 
 
@@ -99,8 +99,8 @@ class _GridDocument(_Strict):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         rows, columns = (-(-a // b) for a, b in zip(self.canvas, self.stride, strict=True))
-        if rows * columns > _MOST_PATCHES:
-            raise ValueError(f"a grid of at most {_MOST_PATCHES} patches, not {rows} x {columns}")
+        if rows * columns > MOST_PATCHES:
+            raise ValueError(f"a grid of at most {MOST_PATCHES} patches, not {rows} x {columns}")
         return self
 
     def grid(self, keep: NDArray[np.bool_]) -> PatchGrid:
@@ -128,6 +128,8 @@ class _Document(_Strict):
     dtype: MapDtype
     downsample: tuple[_Positive, _Positive]
     slide_size: _Pair
+    # top, left, height, width; results from before it was kept have none
+    slide_bounds: tuple[_Edge, _Edge, _Pixels, _Pixels] | None = None
     mpp: tuple[_Positive, _Positive] | None
     mpp_source: MppSource | None
     has_tissue: bool
@@ -146,6 +148,7 @@ def attributes(layout: MapLayout, info: RunInfo, *, has_tissue: bool) -> Json:
         dtype=layout.dtype,
         downsample=layout.downsample,
         slide_size=(layout.slide_size.height, layout.slide_size.width),
+        slide_bounds=_numbers(layout.slide_bounds),
         mpp=layout.mpp,
         mpp_source=layout.mpp_source,
         has_tissue=has_tissue,
@@ -184,9 +187,23 @@ class Metadata:
             dtype=document.dtype,
             downsample=YX(*document.downsample),
             slide_size=Size(*document.slide_size),
+            slide_bounds=_region(document.slide_bounds),
             mpp=None if document.mpp is None else YX(*document.mpp),
             mpp_source=document.mpp_source,
         )
+
+
+def _numbers(region: Region | None) -> tuple[int, int, int, int] | None:
+    if region is None:
+        return None
+    return region.top, region.left, region.size.height, region.size.width
+
+
+def _region(numbers: tuple[int, int, int, int] | None) -> Region | None:
+    if numbers is None:
+        return None
+    top, left, height, width = numbers
+    return Region(top, left, Size(height, width))
 
 
 def is_ours(folder: Path) -> bool:
