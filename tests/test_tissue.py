@@ -251,20 +251,28 @@ class TestCleaning:
 
 
 class FixedSlide:
-    """Pixels of which some may be unreadable, or outside what was scanned."""
+    """Pixels of which some may be unreadable, or outside what was scanned.
 
-    def __init__(self, rgb, bounds=None, broken=None):
+    `broken` is in the slide's own pixels.
+    """
+
+    def __init__(self, rgb, bounds=None, broken=None, tile=64):
         self._rgb = rgb
         size = Size(*rgb.shape[:2])
-        level = Level(size, YX(1.0, 1.0), Size(64, 64))
+        level = Level(size, YX(1.0, 1.0), Size(tile, tile))
         self.info = SlideInfo(
             None, size, YX(MPP, MPP), "user", None, (level,), "test", bounds, "0" * 16
         )
         self._broken = broken
 
     def read_at(self, region, downsample):
-        if self._broken is not None and not region.intersection(self._broken).is_empty:
-            raise SlideError("tile 3, 4 is damaged.")
+        if self._broken is not None:
+            y, x = (round(factor) for factor in downsample)
+            own = Region.from_bounds(
+                region.top * y, region.left * x, region.bottom * y, region.right * x
+            )
+            if not own.intersection(self._broken).is_empty:
+                raise SlideError("tile 3, 4 is damaged.")
         with open_slide(self._rgb) as slide:
             return slide.read_at(region, downsample)
 
@@ -304,14 +312,23 @@ class TestReading:
         assert find_tissue(slide).mask.size <= 8_100_000
         assert slide.largest <= 2100**2
 
-    def test_what_cannot_be_read_is_kept_and_said(self, monkeypatch):
-        monkeypatch.setattr("napari_wsiseg.tissue.find._BLOCK_SIDE", 100)
-        slide = FixedSlide(he_slide(), broken=Region(0, 60, Size(10, 10)))
-        tissue = find_tissue(slide)
-        whole = find_tissue(FixedSlide(he_slide()))
-        assert any("tile 3, 4 is damaged" in text for text in tissue.warnings)
-        assert tissue.mask[:10, 60:70].all()
-        np.testing.assert_array_equal(tissue.mask[100:], whole.mask[100:])
+    @pytest.mark.parametrize(
+        ("tile", "row", "column", "share"),
+        [(64, 0, 2, "0.9%"), (64, 4, 4, "0.9%"), (16, 0, 5, "Less than 0.1%")],
+        ids=["on glass", "in the tissue", "tiny"],
+    )
+    def test_only_the_tile_that_cannot_be_read_is_kept_and_said(self, tile, row, column, share):
+        broken = Region(row * tile, column * tile, Size(tile, tile))
+        tissue = find_tissue(FixedSlide(he_slide(), broken=broken, tile=tile))
+        expected = find_tissue(FixedSlide(he_slide())).mask.copy()
+        side = tile // 2
+        expected[row * side :, column * side :][:side, :side] = True
+        np.testing.assert_array_equal(tissue.mask, expected)
+        (told,) = tissue.warnings
+        assert told == (
+            f"{share} of the slide could not be read while its tissue was looked for, and is "
+            "taken as tissue (tile 3, 4 is damaged)."
+        )
 
     def test_a_slide_that_cannot_be_read_at_all_raises(self):
         with pytest.raises(SlideError, match="damaged"):

@@ -11,18 +11,19 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import SlideError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import Indices, PatchGrid
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import FailedPatch, PatchBatch
 from napari_wsiseg.slides.base import Slide, SlideInfo
+from napari_wsiseg.slides.damage import Gap, read_with_gaps
 
 READ_AHEAD = 2
 """Batches that wait, finished, for the model."""
@@ -143,16 +144,23 @@ class PatchLoader:
         for position, (row, column) in enumerate(indices):
             if self._stop.is_set():
                 return None
-            try:
-                self._blocks.cut(start + position, pixels[position])
-            except (SlideError, OSError) as error:
-                failed.append(FailedPatch(int(row), int(column), self._reason(error)))
+            gap = self._blocks.cut(start + position, pixels[position])
+            if gap is not None:
+                failed.append(FailedPatch(int(row), int(column), self._reason(gap)))
         return PatchBatch(indices, pixels, tuple(failed))
 
-    def _reason(self, error: Exception) -> str:
+    def _reason(self, gap: Gap) -> str:
         """What went wrong, without the slide's path: results travel, folders' names must not."""
         path = self._slide.info.path
-        return str(error) if path is None else str(error).replace(str(path), path.name)
+        return gap.reason if path is None else gap.reason.replace(str(path), path.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Pixels of a block, and where in the canvas some of them could not be read."""
+
+    pixels: NDArray[np.uint8]
+    gaps: list[Gap]
 
 
 class _Blocks:
@@ -177,7 +185,7 @@ class _Blocks:
             self._last[self._window(index).slices] = index
         self._asked = np.zeros(shape, bool)
         self._next = 0
-        self._held: dict[tuple[int, int], Future[NDArray[np.uint8]]] = {}
+        self._held: dict[tuple[int, int], Future[_Block]] = {}
 
     def request(self, pool: ThreadPoolExecutor, end: int) -> None:
         """Ask for the blocks of all patches before `end` that nobody asked for yet."""
@@ -188,22 +196,29 @@ class _Blocks:
                     self._held[block] = pool.submit(self._read, *block)
             self._next = index + 1
 
-    def cut(self, index: int, patch: NDArray[np.uint8]) -> None:
-        """Copy a patch's pixels out of its blocks and drop those no later patch needs."""
+    def cut(self, index: int, patch: NDArray[np.uint8]) -> Gap | None:
+        """Copy a patch's pixels out of its blocks and drop those no later patch needs.
+
+        Returns a gap that the patch's input meets, or None where it is whole.
+        """
         row, column = self._patches[index]
         box = self._grid.input_region(int(row), int(column))
         try:
-            for block in self._blocks_of(index):
-                region = self._region(*block)
+            for place in self._blocks_of(index):
+                block = self._held[place].result()
+                for gap in block.gaps:
+                    if not gap.region.intersection(box).is_empty:
+                        return gap
+                region = self._region(*place)
                 part = box.intersection(region)
-                source = self._held[block].result()
-                patch[part.shifted(-box.top, -box.left).slices] = source[
+                patch[part.shifted(-box.top, -box.left).slices] = block.pixels[
                     part.shifted(-region.top, -region.left).slices
                 ]
         finally:
-            for block in self._blocks_of(index):
-                if self._last[block] == index:
-                    self._drop(block)
+            for place in self._blocks_of(index):
+                if self._last[place] == index:
+                    self._drop(place)
+        return None
 
     def close(self) -> None:
         """Drop all blocks that are left."""
@@ -213,11 +228,12 @@ class _Blocks:
     def _drop(self, block: tuple[int, int]) -> None:
         future = self._held.pop(block)
         if not future.cancelled() and future.exception() is None:
-            self._workspace.release(future.result())
+            self._workspace.release(future.result().pixels)
 
-    def _read(self, row: int, column: int) -> NDArray[np.uint8]:
-        pixels = self._slide.read_at(self._region(row, column), self._downsample)
-        return self._workspace.keep(pixels)
+    def _read(self, row: int, column: int) -> _Block:
+        region = self._region(row, column)
+        pixels, gaps = read_with_gaps(self._slide, region, self._downsample)
+        return _Block(self._workspace.keep(pixels), gaps)
 
     def _region(self, row: int, column: int) -> Region:
         height, width = self._size.height, self._size.width

@@ -19,7 +19,7 @@ from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.base import Level, SlideInfo
 from napari_wsiseg.slides.levels import LevelSlide, TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb, check_pixels
-from napari_wsiseg.slides.scale import choose_scale, make_levels, micrometres, positive
+from napari_wsiseg.slides.scale import choose_scale, describe, make_levels, micrometres, positive
 
 _TILE = 512
 _CHANNEL_COUNTS = (1, 2, 3, 4)
@@ -155,7 +155,6 @@ def from_pictures(pictures: Sequence[Picture], mpp: YX | None, metadata: YX | No
             f"it is a list of {', '.join(str(p.size) for p in pictures)}, where each level must be "
             "smaller than the one before; open single pictures one by one"
         )
-    scale, source = choose_scale("The array", mpp, metadata, None)
     in_memory = all(isinstance(picture.array, np.ndarray) for picture in kept)
     if in_memory:
         _check_floats(kept[0].array)
@@ -165,17 +164,7 @@ def from_pictures(pictures: Sequence[Picture], mpp: YX | None, metadata: YX | No
         if in_memory
         else fingerprint.of_pixels(arrays, [p.size for p in kept], [p.read for p in kept])
     )
-    info = SlideInfo(
-        path=None,
-        size=levels[0].size,
-        mpp=scale,
-        mpp_source=source,
-        objective_power=None,
-        levels=levels,
-        vendor="array",
-        bounds=None,
-        fingerprint=digest,
-    )
+    info = describe(None, "array", digest, levels, choose_scale(mpp, metadata, None))
     return MemorySlide(info, kept) if in_memory else LazySlide(info, kept)
 
 

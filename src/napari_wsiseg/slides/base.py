@@ -90,6 +90,17 @@ class SlideInfo:
                 return name[: -len(suffix)]
         return self.path.stem
 
+    @property
+    def scale_warning(self) -> str | None:
+        """What should be known of a nominal scale; None where the scale is another, or none."""
+        if self.mpp_source != "nominal" or self.mpp is None or self.objective_power is None:
+            return None
+        return (
+            f"{self.stem} does not say its µm per pixel; {self.mpp.y:.4g} is taken from its "
+            f"{self.objective_power:g}x objective and may be off by several percent, as may areas; "
+            "give it (--mpp, or mpp=...) if you know it."
+        )
+
     def downsample(self, resolution: Resolution) -> YX:
         """Level-0 pixels per pixel at `resolution`.
 

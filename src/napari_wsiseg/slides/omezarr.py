@@ -13,8 +13,7 @@ from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.array import LazySlide, Picture, checked
-from napari_wsiseg.slides.base import SlideInfo
-from napari_wsiseg.slides.scale import choose_scale, micrometres, positive
+from napari_wsiseg.slides.scale import choose_scale, describe, micrometres, positive
 
 _MARKERS = ("zarr.json", ".zgroup", ".zattrs")
 _VERSIONS = ("0.4", "0.5")
@@ -36,7 +35,7 @@ def open_file(path: Path, mpp: YX | None) -> LazySlide:
         axes = _axes(multiscale)
         pictures = [_picture(group, entry, axes) for entry in multiscale["datasets"]]
         levels, kept = checked(pictures)
-        scale, source = choose_scale(path.name, mpp, _scale(multiscale, axes), None)
+        scale = choose_scale(mpp, _scale(multiscale, axes), None)
         digest = fingerprint.of_pixels(
             [p.array for p in kept], [p.size for p in kept], [p.read for p in kept]
         )
@@ -45,18 +44,7 @@ def open_file(path: Path, mpp: YX | None) -> LazySlide:
     # zarr and codecs raise what they like, and metadata of any shape breaks in any way.
     except Exception as error:
         raise SlideError(f"it is damaged or incomplete ({reason(error)})") from error
-    info = SlideInfo(
-        path=path,
-        size=levels[0].size,
-        mpp=scale,
-        mpp_source=source,
-        objective_power=None,
-        levels=levels,
-        vendor="ome-zarr",
-        bounds=None,
-        fingerprint=digest,
-    )
-    return LazySlide(info, kept)
+    return LazySlide(describe(path, "ome-zarr", digest, levels, scale), kept)
 
 
 def _multiscale(group: zarr.Group) -> tuple[zarr.Group, Mapping[str, Any]]:

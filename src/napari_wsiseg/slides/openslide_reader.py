@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.slides import fingerprint
-from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb
-from napari_wsiseg.slides.scale import choose_scale, make_levels, positive
+from napari_wsiseg.slides.scale import choose_scale, describe, make_levels, positive
 
-# One call to OpenSlide costs about as much as 100 x 100 pixels: ask for larger blocks.
+# One call to OpenSlide costs about as much as 100 x 100 pixels: join tiles below this side.
+_LEAST_SIDE = 200
+# What is read at once of files that do not say how they are tiled.
 _BLOCK = 512
 _CACHE_BYTES = 64 * 2**20
 _HEAD = 256 * 1024
@@ -75,49 +76,68 @@ class OpenSlideSlide(TiledSlide):
         metadata = positive(
             values.get(openslide.PROPERTY_NAME_MPP_Y), values.get(openslide.PROPERTY_NAME_MPP_X)
         )
-        scale, source = choose_scale(path.name, mpp, metadata, power.y if power else None)
         vendor = values[openslide.PROPERTY_NAME_VENDOR]
         super().__init__(
-            SlideInfo(
-                path=path,
-                size=levels[0].size,
-                mpp=scale,
-                mpp_source=source,
-                objective_power=power.y if power else None,
-                levels=levels,
-                vendor=vendor,
-                bounds=_bounds(values, levels[0].size),
-                fingerprint=fingerprint.of_files(_files(file, vendor, values)),
+            describe(
+                path,
+                vendor,
+                fingerprint.of_files(_files(file, vendor, values)),
+                levels,
+                choose_scale(mpp, metadata, power.y if power else None),
+                _bounds(values, levels[0].size),
             )
         )
         self._file = file
         self._handle = handle
         self._handle_lock = threading.Lock()
+        self._bad: dict[tuple[int, int, int], str] = {}
         self._downsamples = handle.level_downsamples
         handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
 
     def _decode(self, level: int, row: int, column: int) -> NDArray[np.uint8]:
-        region = self._tile_region(level, row, column)
+        key = (level, row, column)
+        if key in self._bad:
+            raise openslide.OpenSlideError(self._bad[key])
+        region = self._tile_region(*key)
+        handle = self._handle
+        try:
+            return self._pixels(handle, level, region)
+        except openslide.OpenSlideError:
+            return self._decode_alone(handle, key, region)
+
+    def _pixels(self, handle: openslide.OpenSlide, level: int, region: Region) -> NDArray[np.uint8]:
         number = self._numbers[level]
         scale = self._downsamples[number]
         corner = (round(region.left * scale), round(region.top * scale))
-        handle = self._handle
-        try:
-            picture = handle.read_region(corner, number, (region.size.width, region.size.height))
-        except openslide.OpenSlideError:
-            self._reopen(handle)
-            raise
+        picture = handle.read_region(corner, number, (region.size.width, region.size.height))
         return as_rgb(np.asarray(picture))
 
-    def _reopen(self, broken: openslide.OpenSlide) -> None:
-        """Replace a handle that failed once: OpenSlide then refuses every later read.
+    def _decode_alone(
+        self, broken: openslide.OpenSlide, key: tuple[int, int, int], region: Region
+    ) -> NDArray[np.uint8]:
+        """Decode with a handle that nobody else uses, after one that is shared has failed.
 
-        The broken one is left to the garbage collector: other threads may hold it.
+        OpenSlide refuses every read after one that failed, other threads' too: only here
+        is it known whose tile is bad. The broken one is left to the garbage collector.
         """
         with self._handle_lock:
+            alone = self._opened()
+            try:
+                pixels = self._pixels(alone, key[0], region)
+            except openslide.OpenSlideError as error:
+                # To open a handle may take long: no tile is to break another one.
+                self._bad[key] = str(error)
+                if self._handle is broken:
+                    self._handle = self._opened()
+                raise
             if self._handle is broken:
-                self._handle = openslide.OpenSlide(self._file)
-                self._handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+                self._handle = alone
+            return pixels
+
+    def _opened(self) -> openslide.OpenSlide:
+        handle = openslide.OpenSlide(self._file)
+        handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+        return handle
 
     def _release(self) -> None:
         super()._release()
@@ -125,12 +145,12 @@ class OpenSlideSlide(TiledSlide):
 
 
 def _tile(values: Mapping[str, str], level: int) -> Size:
-    """A whole number of the file's tiles, at least 512 px a side."""
+    """The file's own tile, or as many as make 200 px a side."""
     sides = []
     for axis in ("height", "width"):
         text = values.get(f"openslide.level[{level}].tile-{axis}", "")
         side = int(text) if text.isdigit() and 0 < int(text) <= 8192 else _BLOCK
-        sides.append(-(-_BLOCK // side) * side)
+        sides.append(-(-_LEAST_SIDE // side) * side)
     return Size(*sides)
 
 

@@ -12,9 +12,8 @@ from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.array import MemorySlide, Picture, checked
-from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.slides.pixels import as_rgb
-from napari_wsiseg.slides.scale import choose_scale
+from napari_wsiseg.slides.scale import choose_scale, describe
 
 # Such a picture cannot be read in parts: 1.2 GB is what is let into memory.
 MAX_PIXELS = 400_000_000
@@ -49,18 +48,8 @@ def open_file(path: Path, mpp: YX | None) -> MemorySlide:
     except Exception as error:
         raise SlideError(f"it is cut short or damaged ({reason(error)})") from error
     levels, pictures = checked([Picture.of(pixels)])
-    scale, source = choose_scale(path.name, mpp, None, None)
-    info = SlideInfo(
-        path=path,
-        size=levels[0].size,
-        mpp=scale,
-        mpp_source=source,
-        objective_power=None,
-        levels=levels,
-        vendor=vendor,
-        bounds=None,
-        fingerprint=fingerprint.of_files([path]),
-    )
+    digest = fingerprint.of_files([path])
+    info = describe(path, vendor, digest, levels, choose_scale(mpp, None, None))
     return MemorySlide(info, pictures)
 
 

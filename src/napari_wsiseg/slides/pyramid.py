@@ -24,6 +24,7 @@ from napari_wsiseg.errors import SlideError, SlideWarning
 from napari_wsiseg.geometry import YX, Region, Size, size_at
 from napari_wsiseg.slides import display_cache
 from napari_wsiseg.slides.base import Level, SlideInfo
+from napari_wsiseg.slides.damage import read_around
 from napari_wsiseg.slides.resample import ReadPixels, resample
 
 if TYPE_CHECKING:
@@ -185,18 +186,12 @@ def _shown(
     except SlideError:
         if slide.closed:
             raise
-    tile = slide.info.levels[level].tile
-    out = np.full((region.size.height, region.size.width, 3), _GREY, np.uint8)
-    for top in range(region.top // tile.height * tile.height, region.bottom, tile.height):
-        for left in range(region.left // tile.width * tile.width, region.right, tile.width):
-            part = Region(top, left, tile).intersection(region)
-            try:
-                pixels = slide.read_level(level, part)
-            except SlideError:
-                if unreadable is not None:
-                    unreadable.append(part)
-            else:
-                out[part.shifted(-region.top, -region.left).slices] = pixels
+    read = functools.partial(slide.read_level, level)
+    out, gaps = read_around(read, read, slide.info.levels[level], region, YX(1, 1))
+    for gap in gaps:
+        out[gap.region.shifted(-region.top, -region.left).slices] = _GREY
+    if unreadable is not None:
+        unreadable += [gap.region for gap in gaps]
     return out
 
 

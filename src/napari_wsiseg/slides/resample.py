@@ -190,6 +190,19 @@ def _taps(
     return taps, np.where(t <= 1, near, np.where(t < 2, far, 0.0))
 
 
+def reach(first: int, last: int, factor: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first and the last source pixel that each of the outputs [first, last) is made of.
+
+    Both ascend, and may lie outside the image. Where f < 1, all four taps count, also those
+    that an output exactly on a source pixel weighs with 0.
+    """
+    factor = exact(factor)
+    taps, weights = _taps(np.arange(first, last, dtype=np.float64), factor)
+    if factor < 1:
+        return taps[:, 0], taps[:, -1]
+    return taps[:, 0], np.where(weights != 0, taps, taps[:, :1]).max(axis=1)
+
+
 def _span(first: int, last: int, factor: float) -> range:
     """The source pixels that the outputs [first, last) weigh."""
     taps, weights = _taps(np.arange(first, last, dtype=np.float64), factor)

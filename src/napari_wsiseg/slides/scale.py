@@ -1,16 +1,21 @@
-"""Finds a slide's µm per pixel and its levels' downsamples; knows no file format."""
+"""Finds a slide's µm per pixel and its levels' downsamples, and says what is known of it.
+
+Knows no file format.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from napari_wsiseg.errors import JobError, SlideError, SlideWarning
-from napari_wsiseg.geometry import YX, Size
-from napari_wsiseg.slides.base import Level, MppSource
+from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.slides.base import Level, MppSource, SlideInfo
 
 UserMpp = float | tuple[float, float] | None
 
@@ -81,30 +86,55 @@ def user_scale(mpp: UserMpp) -> YX | None:
     return scale
 
 
-def choose_scale(
-    name: str, given: YX | None, metadata: YX | None, power: float | None
-) -> tuple[YX | None, MppSource | None]:
-    """µm per level-0 pixel and where it comes from: given, else metadata, else 10 / power.
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """µm per level-0 pixel, where they come from, and the objective, as in `SlideInfo`."""
+
+    mpp: YX | None
+    source: MppSource | None
+    objective_power: float | None
+
+
+def choose_scale(given: YX | None, metadata: YX | None, power: float | None) -> Scale:
+    """The scale that somebody gave, else that of the metadata, else 10 / power."""
+    if given is not None:
+        return Scale(given, "user", power)
+    if metadata is not None:
+        return Scale(metadata, "metadata", power)
+    if power is not None:
+        return Scale(YX(10 / power, 10 / power), "nominal", power)
+    return Scale(None, None, None)
+
+
+def describe(
+    path: Path | None,
+    vendor: str,
+    fingerprint: str,
+    levels: tuple[Level, ...],
+    scale: Scale,
+    bounds: Region | None = None,
+) -> SlideInfo:
+    """What is known of a slide, level 0 being its size; the other fields as in `SlideInfo`.
 
     Warns
     -----
     SlideWarning
-        If it is derived from the objective power.
+        If the scale is only nominal.
     """
-    if given is not None:
-        return given, "user"
-    if metadata is not None:
-        return metadata, "metadata"
-    if power is None:
-        return None, None
-    nominal = 10 / power
-    warnings.warn(
-        f"{name} does not say its µm per pixel; {nominal:.4g} is taken from its {power:g}x "
-        "objective and may be off by several percent, so give it with mpp=... if you know it.",
-        SlideWarning,
-        stacklevel=2,
+    info = SlideInfo(
+        path=path,
+        size=levels[0].size,
+        mpp=scale.mpp,
+        mpp_source=scale.source,
+        objective_power=scale.objective_power,
+        levels=levels,
+        vendor=vendor,
+        bounds=bounds,
+        fingerprint=fingerprint,
     )
-    return YX(nominal, nominal), "nominal"
+    if info.scale_warning is not None:
+        warnings.warn(info.scale_warning, SlideWarning, stacklevel=2)
+    return info
 
 
 def make_levels(sizes: Sequence[Size], tiles: Sequence[Size]) -> tuple[Level, ...]:

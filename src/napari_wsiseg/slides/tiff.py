@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import SlideError, SlideWarning, reason
 from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides import fingerprint
-from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.slides.jpeg import check_tile_size
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb, check_pixels, ycc_to_rgb
-from napari_wsiseg.slides.scale import choose_scale, make_levels
+from napari_wsiseg.slides.scale import choose_scale, describe, make_levels
 from napari_wsiseg.slides.tiff_metadata import Metadata, read_metadata
 from napari_wsiseg.slides.vendors import vendor_of
 
@@ -227,20 +226,9 @@ class TiffSlide(TiledSlide):
         self._file = _SharedFile(path)
         try:
             _warn_if_short(path.name, self._planes, self._file.size)
-            scale, source = choose_scale(path.name, mpp, metadata.mpp, metadata.objective_power)
-            super().__init__(
-                SlideInfo(
-                    path=path,
-                    size=levels[0].size,
-                    mpp=scale,
-                    mpp_source=source,
-                    objective_power=metadata.objective_power,
-                    levels=levels,
-                    vendor=metadata.vendor,
-                    bounds=None,
-                    fingerprint=fingerprint.of_files([path]),
-                )
-            )
+            scale = choose_scale(mpp, metadata.mpp, metadata.objective_power)
+            digest = fingerprint.of_files([path])
+            super().__init__(describe(path, metadata.vendor, digest, levels, scale))
         except BaseException:
             self._file.close()
             raise

@@ -21,6 +21,7 @@ from napari_wsiseg.config import TissueOptions
 from napari_wsiseg.errors import SlideError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.slides.base import Slide, SlideInfo
+from napari_wsiseg.slides.damage import Gap, read_with_gaps
 from napari_wsiseg.tissue.ink import find_ink
 from napari_wsiseg.tissue.mask import TissueMask
 from napari_wsiseg.tissue.shapes import Mask, filled, grown, without_small
@@ -140,13 +141,18 @@ def _look(slide: Slide, options: TissueOptions) -> _Look:
     size = _reading_size(info.size, mpp, options.mpp)
     # Chosen so that the reading ends exactly where the slide does.
     downsample = YX(info.size.height / size.height, info.size.width / size.width)
-    rgb, unread, error = _read(slide, size, downsample)
-    if error is not None:
-        if unread.all():
-            raise error
+    rgb, gaps = _read(slide, size, downsample)
+    unread = np.zeros((size.height, size.width), bool)
+    for gap in gaps:
+        unread[gap.region.slices] = True
+    if unread.all():
+        raise SlideError(gaps[0].reason)
+    if gaps:
+        share = float(unread.mean())
+        part = f"{share:.1%}" if share >= 0.001 else "Less than 0.1%"
         warnings.append(
-            f"{unread.mean():.1%} of the slide could not be read while its tissue was looked "
-            f"for, and is taken as tissue ({error})"
+            f"{part} of the slide could not be read while its tissue was looked for, and is "
+            f"taken as tissue ({gaps[0].reason.rstrip('.')})."
         )
     valid = ~unread
     if info.bounds is not None:
@@ -165,25 +171,17 @@ def _reading_size(slide: Size, mpp: YX, target: float) -> Size:
     )
 
 
-def _read(
-    slide: Slide, size: Size, downsample: YX
-) -> tuple[NDArray[np.uint8], Mask, SlideError | None]:
-    """The pixels, which of them could not be read, and why."""
-    rgb = np.full((size.height, size.width, 3), 255, np.uint8)
-    unread = np.zeros((size.height, size.width), bool)
+def _read(slide: Slide, size: Size, downsample: YX) -> tuple[NDArray[np.uint8], list[Gap]]:
+    """The pixels, white where they could not be read, and where that was."""
+    rgb = np.empty((size.height, size.width, 3), np.uint8)
 
-    def read(block: Region) -> SlideError | None:
-        try:
-            rgb[block.slices] = slide.read_at(block, downsample)
-        except SlideError as error:
-            unread[block.slices] = True
-            return error
-        return None
+    def read(block: Region) -> list[Gap]:
+        rgb[block.slices], gaps = read_with_gaps(slide, block, downsample)
+        return gaps
 
     blocks = _blocks(slide.info, size, downsample)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        errors = [error for error in pool.map(read, blocks) if error is not None]
-    return rgb, unread, errors[0] if errors else None
+        return rgb, [gap for gaps in pool.map(read, blocks) for gap in gaps]
 
 
 def _blocks(info: SlideInfo, size: Size, downsample: YX) -> Iterator[Region]:
