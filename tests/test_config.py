@@ -19,6 +19,7 @@ TRIANGLE = ((0.0, 0.0), (0.0, 5.5), (5.0, 5.0))
     [
         {},
         {"slide": "é/ü.svs", "model": "1e5", "weights": Path("w.pth"), "output": "o.ome.zarr"},
+        {"model": "hdab-stain", "stains": "slide"},
         {"model": "null", "device": "cuda:1", "precision": "exact", "trust": True},
         {"mpp": 0.1 + 0.2},
         {"mpp": (0.25, 0.26)},
@@ -81,6 +82,7 @@ def test_a_job_file_as_people_write_it(tmp_path: Path) -> None:
         ({"resolution": "half"}, "'half' is not a resolution; write it like"),
         ({"resolution": "0 mpp"}, "out of range"),
         ({"window": "hann"}, "window cannot be 'hann'; it should be: 'uniform' or 'gaussian'"),
+        ({"stains": "own"}, "stains cannot be 'own'; it should be: 'standard' or 'slide'"),
         ({"windo": "uniform"}, "A job has no field 'windo'"),
         ({"tissue": 5}, "tissue cannot be 5; .*TissueOptions, or 'auto' or 'none', or a path"),
         ({"tissue": {"mpp": -1}}, r"^tissue\.mpp cannot be -1"),

@@ -26,6 +26,7 @@ from napari_wsiseg.validation import raises
 Window = Literal["uniform", "gaussian"]
 MapDtype = Literal["uint8", "float16", "float32"]
 OnExists = Literal["resume", "overwrite", "error"]
+Stains = Literal["standard", "slide"]
 Precision = Literal["auto", "exact", "fp32", "bf16", "fp16"]
 OptionalShape = Annotated[Shape | None, BeforeValidator(as_shape)]
 
@@ -132,6 +133,9 @@ class SegmentationJob(_Frozen):
         The slide's file or folder. An open `Slide` may be passed to `segment` beside the job.
     model, weights
         A name from `models()` or a model file; a weights file in place of the download.
+    stains
+        For the stain models: "standard" vectors over white (255), or the "slide"'s own glass
+        level and vectors. `tissue` always takes the slide's glass level.
     output
         The result's folder (OME-Zarr); None keeps it in memory.
     mpp
@@ -176,6 +180,7 @@ class SegmentationJob(_Frozen):
     slide: Path | None = None
     model: str = "he-stain"
     weights: Path | None = None
+    stains: Stains = "standard"
     output: Path | None = None
     mpp: (
         Annotated[float, Field(gt=0)]

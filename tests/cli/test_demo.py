@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import openslide
@@ -14,6 +15,10 @@ from napari_wsiseg import demo
 from napari_wsiseg.cli.app import run
 from napari_wsiseg.errors import SlideError
 from napari_wsiseg.notice import RESEARCH_USE
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +82,86 @@ def test_the_demo_and_again(made, tmp_path, capsys):
         assert pm.status == "complete"
     with Image.open(folder / "immunohistochemistry-overlay.png") as picture:
         assert picture.width >= 1000
+
+
+@pytest.fixture(scope="module")
+def after_demo(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("after")
+    shutil.copy(made, folder)
+    assert run(["demo", "-o", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(after_demo, tmp_path):
+    return Path(shutil.copytree(after_demo, tmp_path / "demo"))
+
+
+class TestWhatIsNotTheDemos:
+    """Rule: another's output is never overwritten unless asked."""
+
+    def _is_left_alone(self, folder, name, capsys):
+        before = contents(folder)
+        capsys.readouterr()
+        assert run(["demo", "-o", str(folder)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err == (
+            f"Error: {folder / name} was not made by the demo, so it is left alone; "
+            "choose another folder with --output.\n"
+        )
+        assert contents(folder) == before
+
+    @pytest.mark.parametrize("model", ["he-stain", "hdab-stain"])
+    def test_a_result_of_ones_own(self, made, tmp_path, capsys, model):
+        folder = tmp_path / "demo"
+        folder.mkdir()
+        slide = shutil.copy(made, folder)
+        options = "--resolution baseline --on-exists overwrite --tissue none --region 0,0,600,600"
+        assert run(["segment", slide, "-m", model, *options.split(), "-o", str(folder)]) == 0
+        self._is_left_alone(folder, f"{made.stem}.ome.zarr", capsys)
+
+    def test_a_result_of_another_slide(self, folder, capsys):
+        with tifffile.TiffFile(folder / "immunohistochemistry.tif") as file:
+            pixels = file.asarray()
+        pixels[:100] = 0
+        tifffile.imwrite(folder / "immunohistochemistry.tif", pixels, tile=(256, 256))
+        self._is_left_alone(folder, "immunohistochemistry.ome.zarr", capsys)
+
+    def test_labels_that_were_put_into_the_demos_result(self, folder, capsys):
+        result = folder / "immunohistochemistry.ome.zarr"
+        arguments = ["--format", "ome-zarr", "-o", str(result / "labels" / "mine")]
+        assert run(["export", str(result), *arguments]) == 0
+        self._is_left_alone(folder, result.name, capsys)
+
+    def test_what_is_no_result(self, folder, capsys):
+        result = folder / "immunohistochemistry.ome.zarr"
+        (result / "state.json").write_text("{")
+        self._is_left_alone(folder, result.name, capsys)
+        shutil.rmtree(result)
+        result.mkdir()
+        (result / "mine.txt").write_text("mine")
+        self._is_left_alone(folder, result.name, capsys)
+
+    def test_a_picture_with_other_thresholds(self, folder, capsys):
+        result, overlay = (
+            folder / f"immunohistochemistry{end}" for end in (".ome.zarr", "-overlay.png")
+        )
+        slide, rule = folder / "immunohistochemistry.tif", ws.DecisionRule({"DAB": 0.3})
+        with ws.ProbabilityMap.open(result) as pm:
+            ws.export(pm, overlay, "png", rule=rule, slide=slide, overwrite=True)
+        self._is_left_alone(folder, overlay.name, capsys)
+
+    @pytest.mark.parametrize("kind", ["text", "png", "damaged"])
+    def test_a_picture_of_another_program(self, folder, capsys, kind):
+        overlay = folder / "immunohistochemistry-overlay.png"
+        if kind == "text":
+            overlay.write_text("mine")
+        elif kind == "png":
+            Image.new("RGB", (20, 20)).save(overlay)
+        else:
+            overlay.write_bytes(overlay.read_bytes()[:60])
+        self._is_left_alone(folder, overlay.name, capsys)
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path, capsys):

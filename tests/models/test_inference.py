@@ -152,6 +152,7 @@ class TestShapes:
         model.bytes_per_pixel, model.weights_sha256 = 7, "a" * 64
         other = with_shapes(model, ws.Size(20, 30), ws.Size(10, 6))
         assert vars(other) == {**vars(model), "spec": other.spec}
+        assert model.spec == ws.models()["hdab-stain"], "the first one stays as it is"
 
     def test_a_patch_inside_the_margin(self):
         segmenter = with_shapes(ws.load_model("hdab-stain"), ws.Size(20, 20), ws.Size(10, 10))

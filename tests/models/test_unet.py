@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
 import napari_wsiseg as ws
 from models.plain_unet import centre, plain_unet, published_shapes, weights
@@ -93,6 +94,22 @@ def test_answering_only_where_asked_changes_no_pixel(exact: Exact, data: st.Data
         ours = network(patches, ws.Size(out_height, out_width))
     expected = centre(plain_unet(state, patches, kernels), out_height, out_width)
     torch.testing.assert_close(ours, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "percent"), [(BCSS, 64), ("fcn-tissue_mask", 70)])
+def test_answering_only_where_asked_saves_what_the_page_says(name: str, percent: int, root: Path):
+    spec = ws.models()[name]
+    counts = []
+    with torch.device("meta"):
+        network = UNet(len(spec.classes), KERNELS[name])
+        patch = torch.empty((1, *spec.patch_input_shape, 3), dtype=torch.uint8)
+    for output in (spec.patch_output_shape, spec.patch_input_shape):
+        with FlopCounterMode(display=False) as counter:
+            network(patch, ws.Size(*output))
+        counts.append(counter.get_total_flops())
+    assert round(100 * counts[0] / counts[1]) == percent
+    text = (root / "docs" / "models.md").read_text(encoding="utf-8")
+    assert "64 % of the multiplications (`fcn-tissue_mask`: 70 %)" in text
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-5), ("bf16", 0.15)])

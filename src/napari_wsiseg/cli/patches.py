@@ -24,6 +24,7 @@ from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.spec import ModelSpec
 
 _MEANT_FOR_SLIDES = (
+    "stains",
     "mpp",
     "resolution",
     "patch_input_shape",
@@ -35,6 +36,10 @@ _MEANT_FOR_SLIDES = (
     "region",
     "dtype",
     "save_resolution",
+    "batch_size",
+    "memory_threshold",
+    "memory_limit",
+    "strict",
 )
 
 
@@ -97,8 +102,8 @@ def _check(pictures: Sequence[Path], job: SegmentationJob) -> None:
     idle = [name for name in _MEANT_FOR_SLIDES if name in job.model_fields_set]
     if idle:
         raise JobError(
-            f"{', '.join(idle)} cannot be chosen with --patches: a patch is taken as it is; "
-            "leave it out."
+            f"{', '.join(idle)} cannot be chosen with --patches: each patch is taken as it is, "
+            f"by itself; leave {'it' if len(idle) == 1 else 'them'} out."
         )
     first: dict[str, Path] = {}
     for picture in pictures:

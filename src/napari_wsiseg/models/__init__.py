@@ -8,6 +8,7 @@ from __future__ import annotations
 from napari_wsiseg.models.base import Segmenter
 from napari_wsiseg.models.inference import OutOfMemory, check, identity, predict, with_shapes
 from napari_wsiseg.models.load import load_model, stain_model
+from napari_wsiseg.models.settling import check_stains, settle_stains, with_stains
 from napari_wsiseg.models.stains import StainVectors, estimate_stains
 from napari_wsiseg.models.zoo import STAINS, models, weights_ready
 
@@ -17,12 +18,15 @@ __all__ = [
     "Segmenter",
     "StainVectors",
     "check",
+    "check_stains",
     "estimate_stains",
     "identity",
     "load_model",
     "models",
     "predict",
+    "settle_stains",
     "stain_model",
     "weights_ready",
     "with_shapes",
+    "with_stains",
 ]

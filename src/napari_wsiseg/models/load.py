@@ -9,7 +9,7 @@ from napari_wsiseg.errors import ModelError
 from napari_wsiseg.models.base import Segmenter
 from napari_wsiseg.models.stains import StainVectors
 from napari_wsiseg.models.weights import fetch, load_strictly, read_state_dict, sha256
-from napari_wsiseg.models.zoo import STAINS, Entry, entry
+from napari_wsiseg.models.zoo import Entry, entry
 
 if TYPE_CHECKING:
     import torch
@@ -81,8 +81,8 @@ def load_model(
         from napari_wsiseg.models.scripted import load_scripted
 
         return load_scripted(path, place, trust=trust)
-    if known.network != "unet":
-        stains = STAINS[known.stains] if weights is None else StainVectors.from_yaml(Path(weights))
+    if known.measures_stains:
+        stains = None if weights is None else StainVectors.from_yaml(Path(weights))
         return stain_model(known.spec.name, stains, device)
     return _load_unet(known, None if weights is None else Path(weights), place, number)
 
@@ -95,7 +95,8 @@ def stain_model(name: str, stains: StainVectors | None = None, device: str = "au
     name
         "hdab-stain", "he-stain" or "tissue" (of which only the glass level counts).
     stains
-        Stain vectors and glass level; None: the model's own.
+        Stain vectors and glass level, which every slide is then measured with; None: the
+        model's own, or a slide's, as the job says.
     device
         As in `load_model`.
 
@@ -104,26 +105,13 @@ def stain_model(name: str, stains: StainVectors | None = None, device: str = "au
     ModelError
         If `name` is no stain model, or the device is not there.
     """
-    from napari_wsiseg.models import density
     from napari_wsiseg.models.hardware import resolve_device
-    from napari_wsiseg.models.networks import TorchSegmenter
+    from napari_wsiseg.models.staining import StainSegmenter
 
     known = entry(name)
-    if known.network == "unet":
+    if not known.measures_stains:
         raise ModelError(f"{name!r} is no stain model; load it with load_model.")
-    chosen = STAINS[known.stains] if stains is None else stains
-    build = {
-        "unmixed": density.unmixed,
-        "dominant": density.dominant,
-        "mean_density": density.mean_density,
-    }[known.network]
-    place = resolve_device(device)
-    parameters = chosen.provenance()
-    if known.network == "mean_density":
-        parameters = {"background": parameters["background"]}
-    return TorchSegmenter(
-        known.spec, build(chosen).to(place), place, "exact", parameters=parameters
-    )
+    return StainSegmenter(known, resolve_device(device), stains)
 
 
 def _load_unet(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -99,22 +100,15 @@ class TorchSegmenter:
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.network(patches.to(self.device), Size(height, width))
 
-    def reshaped(self, patch_input: Size, patch_output: Size) -> TorchSegmenter:
+    def reshaped(self, patch_input: Size, patch_output: Size) -> Self:
         """The same network with other patch shapes, and so another margin."""
-        spec = dataclasses.replace(
+        other = copy.copy(self)
+        other.spec = dataclasses.replace(
             self.spec,
             patch_input_shape=(patch_input.height, patch_input.width),
             patch_output_shape=(patch_output.height, patch_output.width),
         )
-        return TorchSegmenter(
-            spec,
-            self.network,
-            torch.device(self.device),
-            self.precision,
-            weights_sha256=self.weights_sha256,
-            parameters=self.parameters,
-            bytes_per_pixel=self.bytes_per_pixel,
-        )
+        return other
 
 
 def prepare(network: UNet, device: torch.device, precision: Precision) -> UNet:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import ModelError, reason
 
 RGB = tuple[float, float, float]
+WHITE: RGB = (255.0, 255.0, 255.0)
 
 # Ruifrok and Johnston, Anal Quant Cytol Histol 2001; 23: 291-299.
 HEMATOXYLIN: RGB = (0.65, 0.70, 0.29)
@@ -53,7 +54,7 @@ class StainVectors:
 
     first: RGB
     second: RGB
-    background: RGB = (255.0, 255.0, 255.0)
+    background: RGB = WHITE
     source: str = "given"
 
     def __post_init__(self) -> None:
@@ -109,13 +110,14 @@ class StainVectors:
 def estimate_stains(
     pixels: NDArray[np.uint8],
     like: StainVectors,
-    background: RGB = (255.0, 255.0, 255.0),
+    background: RGB = WHITE,
 ) -> StainVectors:
     """Stain vectors of a slide, from its own pixels.
 
     The two extreme directions in the plane that holds most of the optical density
     (Macenko et al., A method for normalizing histology slides for quantitative
-    analysis, ISBI 2009).
+    analysis, ISBI 2009), to four digits. Near 1 µm per pixel is a good resolution: on much
+    coarser pixels the stains are mixed.
 
     Parameters
     ----------
@@ -131,14 +133,19 @@ def estimate_stains(
     ModelError
         If hardly a pixel is stained, or the pixels show one stain only.
     """
+    return estimate(pixels, like, background, advice="give pixels with more of both stains")
+
+
+def estimate(
+    pixels: NDArray[np.uint8], like: StainVectors, background: RGB, *, advice: str
+) -> StainVectors:
+    """`estimate_stains`, whose errors end in `advice`."""
     values = np.maximum(pixels.reshape(-1, 3).astype(np.float64), 1)
     density = -np.log10(values / np.asarray(background))
     density = density[(density > _BETA).all(axis=1)]
-    if len(density) < _LEAST_PIXELS:
-        raise ModelError(
-            f"Stains cannot be estimated from {len(density)} stained pixels; "
-            "choose a region with more tissue."
-        )
+    count = len(density)
+    if count < _LEAST_PIXELS:
+        raise ModelError(f"Stains cannot be estimated from {count} stained pixels; {advice}.")
     # eigh sorts from small to large: the last two span the plane of the stains.
     plane = np.linalg.eigh(np.cov(density.T))[1][:, 1:]
     plane *= np.where(plane.sum(axis=0) < 0, -1.0, 1.0)
@@ -148,11 +155,16 @@ def estimate_stains(
     straight = _cosine(one, like.first) + _cosine(other, like.second)
     crossed = _cosine(other, like.first) + _cosine(one, like.second)
     first, second = (one, other) if straight >= crossed else (other, one)
+    # Where a stain is missing, both extremes are shades of the other one.
+    if _cosine(first, like.first) <= _cosine(first, like.second) or (
+        _cosine(second, like.second) <= _cosine(second, like.first)
+    ):
+        raise ModelError(f"The {count} stained pixels show one of the two stains only; {advice}.")
     return StainVectors(
-        _rgb("first", np.maximum(first, 0)),
-        _rgb("second", np.maximum(second, 0)),
+        _rgb("first", np.maximum(first, 0).round(4)),
+        _rgb("second", np.maximum(second, 0).round(4)),
         background,
-        f"estimated from {len(density)} stained pixels (Macenko et al. 2009)",
+        f"estimated from {count} stained pixels (Macenko et al. 2009)",
     )
 
 

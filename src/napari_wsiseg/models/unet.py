@@ -128,7 +128,7 @@ class UNet(nn.Module):
         """Softmax of the centre of each patch.
 
         The decoder works only where the answer looks: the same pixels as the centre of
-        the whole answer, for about two thirds of the arithmetic.
+        the whole answer, for less arithmetic (docs/models.md says how much less).
 
         Parameters
         ----------

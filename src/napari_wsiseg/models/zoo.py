@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -47,6 +47,22 @@ class Entry:
     network: Network
     decoder_block: tuple[int, ...] = ()
     stains: str = ""
+
+    @property
+    def measures_stains(self) -> bool:
+        """Whether it is one of the stain models: a measurement, no trained network."""
+        return self.network != "unet"
+
+    @property
+    def measures_glass(self) -> bool:
+        """Whether it measures against the slide's glass, and no stain plays a part."""
+        return self.network == "mean_density"
+
+    @property
+    def standard(self) -> StainVectors:
+        """The stains of a stain model, where no others are chosen."""
+        own = STAINS[self.stains]
+        return replace(own, source="white") if self.measures_glass else own
 
 
 @cache
@@ -103,4 +119,4 @@ def weights_ready(name: str) -> bool:
     ModelError
         If the zoo has no such model.
     """
-    return entry(name).network != "unet" or find_cached(name) is not None
+    return entry(name).measures_stains or find_cached(name) is not None

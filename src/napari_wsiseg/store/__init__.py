@@ -2,7 +2,18 @@
 
 from napari_wsiseg.store.layout import MapLayout, TissueImage
 from napari_wsiseg.store.map import MapBlock, ProbabilityMap
-from napari_wsiseg.store.metadata import RunInfo
+from napari_wsiseg.store.metadata import EXPORT, OURS, RunInfo, is_export, is_result
 from napari_wsiseg.store.writer import MapWriter
 
-__all__ = ["MapBlock", "MapLayout", "MapWriter", "ProbabilityMap", "RunInfo", "TissueImage"]
+__all__ = [
+    "EXPORT",
+    "OURS",
+    "MapBlock",
+    "MapLayout",
+    "MapWriter",
+    "ProbabilityMap",
+    "RunInfo",
+    "TissueImage",
+    "is_export",
+    "is_result",
+]

@@ -13,9 +13,10 @@ import zarr
 from numpy.typing import DTypeLike
 from zarr.codecs import ZstdCodec
 
-from napari_wsiseg.errors import StoreError, WsisegError
-from napari_wsiseg.grid import Mask
+from napari_wsiseg.errors import StoreError, WsisegError, reason
+from napari_wsiseg.grid import MOST_PATCHES, Mask
 from napari_wsiseg.store.layout import Json, MapLayout
+from napari_wsiseg.store.state import ANEW
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -115,12 +116,17 @@ def open_mask(store: Store) -> Mask:
         If it is missing, damaged or beyond all measure.
     """
     array = _open(store, _MASK)
-    if array.ndim != 2 or array.dtype != bool or not 0 < array.size <= 10**8:
-        raise StoreError(f"The array {_MASK} of {store} is no mask of patches; run again.")
+    if array.ndim != 2 or array.dtype != bool or not 0 < array.size <= MOST_PATCHES:
+        raise StoreError(
+            f"The array {_MASK} of {store} is no mask of patches, but {array.dtype} "
+            f"{array.shape}: the result is damaged; {ANEW}."
+        )
     try:
         return np.asarray(array[:])
     except Exception as error:
-        raise StoreError(f"The array {_MASK} of {store} is damaged: {error}") from error
+        raise StoreError(
+            f"The array {_MASK} of {store} is damaged ({reason(error)}); {ANEW}."
+        ) from error
 
 
 def open_arrays(store: Store, layout: MapLayout, *, has_tissue: bool) -> MapArrays:
@@ -147,7 +153,7 @@ def _checked(store: Store, path: str, shape: tuple[int, ...], dtype: str) -> Zar
     if array.shape != shape or array.dtype != np.dtype(dtype):
         raise StoreError(
             f"The array {path} of {store} is {array.dtype} {array.shape}, not {dtype} {shape} "
-            "as its metadata say; the result is damaged, run again."
+            f"as its metadata say: the result is damaged; {ANEW}."
         )
     return array
 
@@ -161,5 +167,5 @@ def _open(store: Store, path: str) -> ZarrArray:
         raise
     except Exception as error:
         raise StoreError(
-            f"The array {path} of {store} cannot be opened; the result is damaged, run again."
+            f"The array {path} of {store} cannot be opened: the result is damaged; {ANEW}."
         ) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store.files import PARTIAL, naming, partial_name, sync_folder, sync_tree
 from napari_wsiseg.store.lock import WriterLock, owners
-from napari_wsiseg.store.metadata import is_ours
+from napari_wsiseg.store.metadata import is_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
     """Make sure that `target` is free, or may be replaced and nobody writes to it."""
     if not target.exists() and not target.is_symlink():
         return None
-    if not is_ours(target):
+    if not is_result(target):
         raise StoreError(
             f"{target} exists and is no result of napari-wsiseg; it is left as it is, "
             "choose another output."

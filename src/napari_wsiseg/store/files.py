@@ -48,10 +48,11 @@ def naming(path: Path) -> Iterator[None]:
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder last; Windows does so by itself."""
     if os.name != "nt":
-        _sync(folder)
+        sync_file(folder)
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Make a file's bytes last (and, but on Windows, a folder's names)."""
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -61,14 +62,14 @@ def _sync(path: Path) -> None:
 
 def _sync_named(path: Path, name: Path) -> None:
     with naming(name):
-        _sync(path)
+        sync_file(path)
 
 
 def sync_tree(folder: Path) -> None:
     """Make a folder and all that is in it last."""
     walked = [(Path(parent), files) for parent, _, files in os.walk(folder)]
     with ThreadPoolExecutor(_SYNCS, "wsiseg-sync") as pool:
-        list(pool.map(_sync, [parent / name for parent, files in walked for name in files]))
+        list(pool.map(sync_file, [parent / name for parent, files in walked for name in files]))
         list(pool.map(sync_folder, [parent for parent, _ in walked]))
 
 
@@ -89,7 +90,7 @@ def write_durably(path: Path, data: bytes) -> None:
     with naming(path):
         try:
             temporary.write_bytes(data)
-            _sync(temporary)
+            sync_file(temporary)
             temporary.replace(path)
         except OSError:
             with suppress(OSError):

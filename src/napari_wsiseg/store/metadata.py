@@ -31,6 +31,9 @@ FORMAT = 1
 OURS = "napari_wsiseg"
 """The attribute that holds our metadata."""
 
+EXPORT = "export"
+"""What it holds in an exported folder, and never in a result."""
+
 # Bounds for what a file may claim before memory is set aside for it.
 _Pixels = Annotated[int, Field(ge=1, le=2**31)]
 _Edge = Annotated[int, Field(ge=0, le=2**31)]
@@ -206,12 +209,22 @@ def _region(numbers: tuple[int, int, int, int] | None) -> Region | None:
     return Region(top, left, Size(height, width))
 
 
-def is_ours(folder: Path) -> bool:
+def is_result(folder: Path) -> bool:
     """Whether a folder holds a result of this package, of any format version."""
+    return "format" in _our_attributes(folder)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds something that this package made of a result."""
+    return EXPORT in _our_attributes(folder)
+
+
+def _our_attributes(folder: Path) -> Json:
     try:
-        return OURS in json.loads((folder / "zarr.json").read_bytes())["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        ours = json.loads((folder / "zarr.json").read_bytes())["attributes"][OURS]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return ours if isinstance(ours, dict) else {}
 
 
 def read_metadata(folder: Path) -> Metadata:
@@ -225,7 +238,7 @@ def read_metadata(folder: Path) -> Metadata:
     path = folder / "zarr.json"
     if not folder.exists():
         raise StoreError(f"There is no result at {folder}; check the path.")
-    if not is_ours(folder):
+    if not is_result(folder):
         raise StoreError(
             f"{folder} is no result of napari-wsiseg: its zarr.json is missing, damaged or "
             "another program's; open one that a run wrote, or choose another output."

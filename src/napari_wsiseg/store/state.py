@@ -18,6 +18,9 @@ Status = Literal["running", "cancelled", "failed", "complete"]
 STATE = "state.json"
 """Name of the file in the result's folder."""
 
+ANEW = "segment the slide anew with on_exists='overwrite' (--on-exists overwrite)"
+"""What to do where a result is damaged: to go on with it fails every time."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -58,12 +61,15 @@ def read_state(folder: Path) -> State:
     path = folder / STATE
     try:
         return _ADAPTER.validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is not there: the result is damaged; {ANEW}.") from error
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be read: {error.strerror}; the result is incomplete, run it again."
+            f"{path} cannot be read: {error.strerror}; check the drive and the file's rights."
         ) from error
     except ValidationError as error:
-        raise StoreError(f"{path} is damaged: {sentence(error, 'state')}") from error
+        why = sentence(error, "state").rstrip(".")
+        raise StoreError(f"{path} is damaged ({why}); {ANEW}.") from error
 
 
 def write_state(folder: Path, state: State) -> None:
