@@ -12,6 +12,8 @@ from napari_wsiseg.errors import WsisegError
 
 T = TypeVar("T")
 
+_LONGEST = 80
+
 # What pydantic calls the branches of a union; the rest of a location are fields.
 _TYPES = {"bool", "float", "int", "none", "path", "str"}
 
@@ -32,13 +34,19 @@ def sentence(error: ValidationError, subject: str) -> str:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return f"{subject} has no field {field!r}; check its spelling."
         case "missing" if isinstance(deepest["loc"][-1], int):
-            return f"{field} is {value!r}; it has too few values."
+            return f"{field} is {_shown(value)}; it has too few values."
         case "missing" | "missing_argument":
             return f"{subject} needs the field {field!r}."
         case "value_error":
             return f"{field}: {deepest['msg'].removeprefix('Value error, ')}."
     wishes = dict.fromkeys(_wish(branch) for branch in meant)
-    return f"{field} cannot be {value!r}; it should be: {', or '.join(wishes)}."
+    return f"{field} cannot be {_shown(value)}; it should be: {', or '.join(wishes)}."
+
+
+def _shown(value: object) -> str:
+    """The value on one line of at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
 def _field(complaint: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.engine_cases import PositionModel, expected_map, picture, slide_of
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import fields, plan, run, segment
-from napari_wsiseg.errors import InferenceError, JobError, ModelError, SlideError, StoreError
+from napari_wsiseg.errors import InferenceError, JobError, ModelError, StoreError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.store import ProbabilityMap
@@ -260,27 +260,6 @@ def test_nan_costs_its_patch_only(model: PositionModel) -> None:
     assert result.status == "complete"
     with pytest.raises(InferenceError, match="row 1, column 2"):
         run(job_for(strict=True), slide_of(pixels), sick)
-
-
-def test_a_part_that_cannot_be_read_costs_its_patches_only(model: PositionModel) -> None:
-    pixels = picture(60, 60)
-
-    class Torn:
-        """Cannot read the lower right corner."""
-
-        def __init__(self) -> None:
-            self._slide = slide_of(pixels)
-            self.info = self._slide.info
-
-        def read_at(self, region: Region, downsample: object) -> NDArray[np.uint8]:
-            if region.bottom > 50 and region.right > 50:
-                raise SlideError("tile (5, 5) is damaged")
-            return self._slide.read_at(region, downsample)  # type: ignore[arg-type]
-
-    block = PositionModel(Size(20, 20), Size(20, 20), Size(20, 20))
-    result = run(job_for(), Torn(), block)  # type: ignore[arg-type]
-    assert result.failed_patches
-    assert all("damaged" in p.reason for p in result.failed_patches)
 
 
 @pytest.mark.parametrize(

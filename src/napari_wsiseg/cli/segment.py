@@ -18,12 +18,11 @@ from napari_wsiseg.cli.terminal import fail, out, say, sentence, warn
 from napari_wsiseg.cli.words import several
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import plan, segment
+from napari_wsiseg.engine.inputs import job_model, prior_result
 from napari_wsiseg.engine.naming import result_path
-from napari_wsiseg.engine.plan import prior_result
-from napari_wsiseg.engine.run import settled_precision
 from napari_wsiseg.errors import InferenceError, SlideError, WsisegError
 from napari_wsiseg.measure import measure
-from napari_wsiseg.models import Segmenter, load_model
+from napari_wsiseg.models import Segmenter
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide, open_slide
 
@@ -166,21 +165,7 @@ def _opened(outcome: Outcome, settings: Settings) -> Slide | None:
 
 def loaded_model(job: SegmentationJob) -> Segmenter:
     """The job's model."""
-    return load_model(
-        job.model,
-        weights=job.weights,
-        device=job.device,
-        precision=job.precision,
-        trust=job.trust,
-    )
-
-
-def _suited(model: Segmenter, job: SegmentationJob) -> Segmenter:
-    """The model, or one of the precision that a result to be gone on with was begun in."""
-    precision = settled_precision(job, prior_result(job))
-    if precision in (job.precision, getattr(model, "precision", None)):
-        return model
-    return loaded_model(job.model_copy(update={"precision": precision}))
+    return job_model(job, None)
 
 
 def _attempt(
@@ -193,7 +178,7 @@ def _attempt(
         if settings.folder is not None:
             outcome.output = result_path(settings.folder, slide.info)
         job = settings.job.model_copy(update={"slide": outcome.slide, "output": outcome.output})
-        model = _suited(model, job)
+        model = job_model(job, prior_result(job), model)
         with _watched(job, slide, model, outcome, interrupt) as result:
             areas = measure(result)
             outcome.values = report.result_values(result, areas)
@@ -215,6 +200,8 @@ def _watched(
     """Run the job while its progress is shown; between two batches it may be interrupted."""
     foretold = plan(job, slide, model)
     say(f"  {report.plan_words(foretold)}")
+    if foretold.stains is not None:
+        say(f"  {report.stain_words(foretold.stains)}")
     told = set(outcome.warnings)
     steps = segment(job, slide, model, settled=foretold)
     with interrupt.gently(), shown_progress(interrupt) as shown, closing(steps):

@@ -9,7 +9,7 @@ import numpy as np
 from napari_wsiseg.config import MapDtype, SegmentationJob
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Region, Size
-from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.loading import READ_AHEAD
 from napari_wsiseg.memory import machine_memory
 from napari_wsiseg.merge import ring_rows
@@ -19,7 +19,6 @@ _FLOAT = 4
 _OVERHEAD = 128 * 10**6
 # Results on the real test slide take 0.3 to 0.5 of their size; a little more is foretold.
 _COMPRESSED = 0.6
-_NOTHING = Region(0, 0, Size(0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,32 +78,65 @@ class Costs:
     def _stored_bytes(self) -> int:
         return self.classes * np.dtype(self.dtype).itemsize
 
-    def need(self, grid: PatchGrid, frame: Region, batch_size: int) -> MemoryNeed:
-        """What a run over patches within `frame` takes."""
+    def batches(self, grid: PatchGrid, batch_size: int) -> int:
+        """What patches on their way take, `batch_size` at a time."""
         pixels = batch_size * grid.patch_input.area
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
-        width = frame.size.width
-        stored = width * grid.chunk_side // grid.scale**2 * (self._stored_bytes + 1)
-        reach = grid.patch_input.height + 2 * self.block.height
-        across = min(width + grid.patch_input.width - grid.patch_output.width, grid.canvas.width)
+        # Twice the answers: the network's, and a copy on its way to the canvas.
+        return pixels * (3 * (READ_AHEAD + 2) + self.bytes_per_pixel) + 2 * answers
+
+    def need(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> MemoryNeed:
+        """What a run over these (chunk rows, chunk columns) takes."""
+        frame = grid.frame(grid.patches_for(chunks))
         return MemoryNeed(
-            # Twice the answers: the network's, and a copy on its way to the canvas.
-            batches=pixels * (3 * (READ_AHEAD + 2) + self.bytes_per_pixel) + 2 * answers,
-            canvas=ring_rows(grid) * width * (self.classes + 1) * _FLOAT,
-            # One being filled, one waiting, one being written, and the coarser levels' rows.
-            rows=4 * stored,
-            blocks=min(reach, grid.canvas.height) * across * 3,
+            batches=self.batches(grid, batch_size),
+            canvas=ring_rows(grid) * frame.size.width * (self.classes + 1) * _FLOAT,
+            rows=_row_pixels(grid, chunks) * (self._stored_bytes + 1),
+            blocks=3 * self._block_pixels(grid, frame, batch_size),
         )
+
+    def _block_pixels(self, grid: PatchGrid, frame: Region, batch_size: int) -> int:
+        """Decoded pixels that are held at once, at the most."""
+        given, answer, block, canvas = grid.patch_input, grid.patch_output, self.block, grid.canvas
+        # What patches read, rounded out to whole blocks on both sides.
+        height = min(
+            frame.size.height + given.height - answer.height + 2 * block.height, canvas.height
+        )
+        width = min(frame.size.width + given.width - answer.width + 2 * block.width, canvas.width)
+        row = (given.height + 2 * block.height) * width
+        # Beside a row of patches, those of the batch to be cut and of the next: on a narrow
+        # slide many rows.
+        return min(row + 2 * batch_size * given.area, height * width)
 
     def least(self, grid: PatchGrid) -> int:
         """Bytes below which no run can work: one patch in memory, all else on disk."""
-        return self.need(grid, _NOTHING, 1).resident
+        return self.batches(grid, 1) + _OVERHEAD
 
     def disk(self, grid: PatchGrid, chunks: int) -> int:
         """Bytes that so many chunks take on disk, about, coarser levels included."""
         side = grid.chunk_side // grid.scale
         pixels = min(chunks * side**2, grid.map_size.area)
         return int(pixels * self._stored_bytes * 4 / 3 * _COMPRESSED)
+
+
+def _row_pixels(grid: PatchGrid, chunks: Mask) -> int:
+    """Stored pixels of the chunk rows in memory, and of the coarser rows above them."""
+    columns = np.flatnonzero((chunks & (grid.owed > 0)).any(0))
+    if len(columns) == 0:
+        return 0
+    first, end, size = int(columns[0]), int(columns[-1]) + 1, grid.map_size
+    # One being filled, one waiting, one being written; of the coarser levels one each.
+    pixels = 3 * _row_area(first, end, size, grid.chunk)
+    while max(size.height, size.width) > grid.chunk:
+        first, end = first // 2, -(-end // 2)
+        size = Size(-(-size.height // 2), -(-size.width // 2))
+        pixels += _row_area(first, end, size, grid.chunk)
+    return pixels
+
+
+def _row_area(first: int, end: int, level: Size, chunk: int) -> int:
+    """Pixels of the chunks [first, end) of a row of a level of this size."""
+    return (min(end * chunk, level.width) - first * chunk) * min(chunk, level.height)
 
 
 def budget_of(job: SegmentationJob) -> int:
@@ -128,6 +160,6 @@ def fitting_batch(costs: Costs, grid: PatchGrid, wanted: int, budget: int) -> in
             f"{grid.patch_input} needs {-(-least // 10**6)} MB; raise memory_threshold or "
             "memory_limit, or use smaller patches."
         )
-    while wanted > 1 and costs.need(grid, _NOTHING, wanted).batches > budget / 2:
+    while wanted > 1 and costs.batches(grid, wanted) > budget / 2:
         wanted //= 2
     return wanted

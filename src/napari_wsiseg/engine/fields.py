@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 
@@ -23,9 +24,11 @@ LONGEST_CALL = 5.0
 
 _LARGEST_SIDE = 4096
 _TIMED_OUTPUTS = (64, 512)
-# Calls of 4 Mpx took 1.5 to 2.1 times what small ones foretell, on a busy machine: they leave
-# the caches.
-_GROWTH = 1.5
+# The least of a few: what else a machine does makes a call longer, never shorter.
+_SAMPLES = 3
+_SAMPLING_SECONDS = 2.0
+# Calls of 4 Mpx took 1.5 to 2.1 times what small ones foretell: they leave the caches.
+_SAFETY = 2.0
 _CHOICES = 24
 
 
@@ -46,15 +49,6 @@ class CallCost:
     def seconds(self, patch_input: Size, patch_output: Size) -> float:
         """Seconds of a call."""
         return self.per_input * patch_input.area + self.per_output * patch_output.area
-
-    def within(self, longest: float, patch_input: Size, patch_output: Size) -> bool:
-        """Whether a call takes at most so long.
-
-        Judged in steps of a factor of the square root of 2, so that a machine's mood
-        does not choose another grid each day.
-        """
-        seconds = max(_GROWTH * self.seconds(patch_input, patch_output), 1e-9)
-        return bool(2 ** (np.ceil(np.log2(seconds / longest) * 2) / 2) <= 1)
 
 
 # Where no model is at hand to be timed: near a ResNet-50 UNet in float32 on two server cores
@@ -98,30 +92,55 @@ class FieldSearch:
 def widest_sensible(spec: ModelSpec, search: FieldSearch) -> PatchGrid:
     """The grid with the least arithmetic on this slide, overshoot included.
 
-    Outputs are multiples of the model's `shift_period`, the margin is the model's,
-    and patches do not overlap. Where nothing fits, the model's own output shape.
+    Arithmetic is counted in pixels that go in, so that the clock has no part in the choice
+    but for `largest_patch`. Outputs are multiples of the model's `shift_period`, the margin
+    is the model's, and patches do not overlap. The model's own shapes, unless others take
+    less.
     """
     period = spec.shift_period or 1
     margin = margins(spec)
-    call = search.cost or _TYPICAL
-    best = None
+    largest = largest_patch(spec, search.cost or _TYPICAL)
+    best = _own_grid(spec, search, period)
     for output in _outputs(spec, search.canvas, period):
         patch = Size(output.height + margin.height, output.width + margin.width)
-        if not call.within(LONGEST_CALL, patch, output):
+        if patch.area > largest:
             continue
         grid = search.grid(patch, output, output)
-        cost = int(grid.keep.sum()) * call.seconds(patch, output)
-        # Among equals the smaller patch: it answers sooner and needs less memory.
-        if (best is None or (cost, patch.area) < best[:2]) and search.fits(grid):
-            best = (cost, patch.area, grid)
-    if best is not None:
-        return best[2]
+        if _arithmetic(grid) < _arithmetic(best) and search.fits(grid):
+            best = grid
+    return best
+
+
+def largest_patch(spec: ModelSpec, cost: CallCost) -> int:
+    """Input pixels of the largest patch whose call surely ends within `LONGEST_CALL`.
+
+    The model's own patch times a power of 2: coarse, so that two timings of one machine
+    seldom differ in it. Never less than the model's own.
+    """
+    margin = margins(spec)
+    area = Size(*spec.patch_input_shape).area
+    while area < (_LARGEST_SIDE + max(margin.height, margin.width)) ** 2:
+        # Of all patches of an area, the square one has the largest output.
+        side = isqrt(2 * area)
+        output = Size(max(side - margin.height, 0), max(side - margin.width, 0))
+        if _SAFETY * cost.seconds(Size(side, side), output) > LONGEST_CALL:
+            break
+        area *= 2
+    return area
+
+
+def _arithmetic(grid: PatchGrid) -> tuple[int, int]:
+    """Pixels that go in; among equals the smaller patch: it answers sooner, in less memory."""
+    return int(grid.keep.sum()) * grid.patch_input.area, grid.patch_input.area
+
+
+def _own_grid(spec: ModelSpec, search: FieldSearch, period: int) -> PatchGrid:
+    """The model's own shapes, with the widest stride of whole periods."""
     own = Size(*spec.patch_output_shape)
-    stride = Size(
-        max(own.height // period, 1) * period if own.height >= period else own.height,
-        max(own.width // period, 1) * period if own.width >= period else own.width,
+    height, width = (
+        side // period * period if side >= period else side for side in (own.height, own.width)
     )
-    return search.grid(Size(*spec.patch_input_shape), own, stride)
+    return search.grid(Size(*spec.patch_input_shape), own, Size(height, width))
 
 
 def margins(spec: ModelSpec) -> Size:
@@ -136,26 +155,30 @@ def time_model(segmenter: Segmenter) -> CallCost:
     if spec.shift_period is None:
         patch = Size(*spec.patch_input_shape)
         # What part of it depends on the output cannot be told, and does not matter.
-        _time(segmenter, patch)
         return CallCost(_time(segmenter, patch) / patch.area, 0.0)
     margin, period = margins(spec), spec.shift_period
     sides = [-(-side // period) * period for side in _TIMED_OUTPUTS]
     patches = [Size(margin.height + side, margin.width + side) for side in sides]
-    _time(segmenter, patches[0])  # the first call also builds what later ones reuse
     small, large = (_time(segmenter, patch) for patch in patches)
     # seconds = per_input * input + per_output * output, for both.
     inputs, outputs = [patch.area for patch in patches], [side * side for side in sides]
     determinant = inputs[0] * outputs[1] - inputs[1] * outputs[0]
+    if determinant == 0:  # no margin, or a period so long that both are of one size
+        return CallCost(large / inputs[1], 0.0)
     per_output = max((large * inputs[0] - small * inputs[1]) / determinant, 0.0)
     per_input = max(large - per_output * outputs[1], 0.0) / inputs[1]
     return CallCost(per_input, per_output)
 
 
 def _time(segmenter: Segmenter, patch: Size) -> float:
+    """Seconds of a call: the least of at least two, as the first builds what later ones reuse."""
     pixels = np.full((1, patch.height, patch.width, 3), 255, np.uint8)
-    start = time.perf_counter()
-    predict(segmenter, pixels)
-    return time.perf_counter() - start
+    samples: list[float] = []
+    while len(samples) < 2 or (len(samples) < _SAMPLES and sum(samples) < _SAMPLING_SECONDS):
+        start = time.perf_counter()
+        predict(segmenter, pixels)
+        samples.append(time.perf_counter() - start)
+    return min(samples)
 
 
 def _outputs(spec: ModelSpec, canvas: Size, period: int) -> Iterator[Size]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.engine.inference import Predictor
+from napari_wsiseg.engine.inputs import ModelSource
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import DecisionRule, decide
@@ -46,7 +47,7 @@ class PatchResult:
 
 
 def segment_patches(
-    images: Images, model: Segmenter | str, labels: NDArray[np.generic] | None = None
+    images: Images, model: ModelSource, labels: NDArray[np.generic] | None = None
 ) -> PatchResult:
     """Segment images that are patches already, at the model's resolution.
 
@@ -57,7 +58,7 @@ def segment_patches(
         The size is the model's `patch_input_shape`; where it has a `shift_period` any
         multiple of it above the margin, and for the stain models any size at all.
     model
-        A model, or its name.
+        A model, or its name or file.
     labels
         (n, height, width) label maps of the same patches, to be compared with.
 
@@ -68,7 +69,7 @@ def segment_patches(
     ModelError, InferenceError
         If the model does not take the size, answers in a wrong shape, or fails.
     """
-    segmenter = load_model(model) if isinstance(model, str) else model
+    segmenter = load_model(model)
     patches = [_pixels(image) for image in images]
     if not patches:
         raise JobError("There are no patches; give at least one image.")

@@ -5,29 +5,28 @@ Nothing is written and nothing is predicted but a timing patch.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.budget import Costs, budget_of, fitting_batch
 from napari_wsiseg.engine.fields import (
+    CallCost,
     FieldSearch,
     margins,
     time_model,
     widest_sensible,
 )
+from napari_wsiseg.engine.inputs import Inputs, ModelSource, SlideSource, opened
 from napari_wsiseg.engine.regions import chunks_meeting
 from napari_wsiseg.engine.runplan import RunPlan
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Size, Unit, size_at
-from napari_wsiseg.grid import PatchGrid, TissueTable
+from napari_wsiseg.grid import Mask, PatchGrid, TissueTable
 from napari_wsiseg.loading import block_size
-from napari_wsiseg.models import Segmenter, load_model, models
-from napari_wsiseg.slides import Slide, open_slide
+from napari_wsiseg.models import Segmenter, settle_stains
 from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
@@ -43,9 +42,9 @@ _LARGEST_BATCH = 16
 
 def plan(
     job: SegmentationJob,
-    slide: Slide | None = None,
-    model: Segmenter | None = None,
-    tissue: NDArray[np.bool_] | None = None,
+    slide: SlideSource | None = None,
+    model: ModelSource | None = None,
+    tissue: Mask | None = None,
 ) -> RunPlan:
     """Say what a run would do: size, patches, memory, disk, time. Writes nothing.
 
@@ -53,74 +52,76 @@ def plan(
     ----------
     job
         What to run.
-    slide, model
-        Open objects in place of the job's names. Without a model no time is foretold.
+    slide
+        An open slide, or what `open_slide` takes, in place of the job's.
+    model
+        A model, or a name, in place of the job's. Without an object no time is foretold.
     tissue
         A mask (h, w) bool over the whole slide in place of the job's.
+
+    Returns
+    -------
+    RunPlan
 
     Raises
     ------
     JobError, SlideError, ModelError
         If the job cannot be done.
+    StoreError
+        If what lies at the output is no result of ours, or cannot be read.
     """
-    with ExitStack() as stack:
-        if slide is None:
-            slide = stack.enter_context(job_slide(job))
-        spec = model.spec if model is not None else _spec_of(job)
-        return resolve(job, slide, spec, model, tissue, prior_result(job), foretell=True)
+    with opened(job, slide, model, tissue, load=False) as inputs:
+        return resolve(inputs, foretell=True)
 
 
-def resolve(
-    job: SegmentationJob,
-    slide: Slide,
-    spec: ModelSpec,
-    segmenter: Segmenter | None,
-    tissue: NDArray[np.bool_] | None,
-    prior: ProbabilityMap | None,
-    *,
-    foretell: bool,
-) -> RunPlan:
-    """Settle everything that the job leaves open; what a result to be resumed had stands."""
-    info = slide.info
+def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
+    """Settle everything that the job leaves open; what a result to be resumed had stands.
+
+    Parameters
+    ----------
+    inputs
+        The job, and what it meets.
+    foretell
+        Whether to time the model for a forecast too, not for its shapes alone.
+    """
+    job, info, spec = inputs.job, inputs.slide.info, inputs.spec
     resolution = job.resolution or spec.resolution
     downsample = info.downsample(resolution)
     canvas = size_at(info.size, downsample)
-    scale = _save_scale(job, info, downsample)
-    budget = budget_of(job)
     costs = Costs(
         len(spec.classes),
         job.dtype,
-        _bytes_per_pixel(segmenter, spec),
+        _bytes_per_pixel(inputs.segmenter, spec),
         block_size(info, downsample, canvas),
     )
-    frozen = _frozen_mask(job, tissue, prior)
-    mask = tissue_for(slide, job.tissue if tissue is None else tissue) if frozen is None else None
-    open_shapes = prior is None and _given_shapes(job) is None and spec.shift_period is not None
-    timed = segmenter is not None and (foretell or open_shapes)
-    call = time_model(segmenter) if segmenter is not None and timed else None
+    budget = budget_of(job)
+    frozen = _frozen_mask(inputs)
+    mask = _mask(inputs) if frozen is None else None
+    stains = settle_stains(
+        job,
+        inputs.segmenter,
+        inputs.slide,
+        None if mask is None else mask.mask,
+        before=None if inputs.prior is None else inputs.prior.info.identity.get("model"),
+    )
+    call = _call_cost(inputs, foretell=foretell)
     search = FieldSearch(
         canvas,
         None if mask is None else TissueTable(mask.mask),
         job.min_mask_ratio,
-        scale,
+        _save_scale(job, info, downsample),
         call,
         lambda grid: _total(costs, grid, 1) <= budget,
     )
-    grid = _grid(job, spec, search, prior)
+    grid = _grid(job, spec, search, inputs.prior)
     if frozen is not None and frozen.grid.shape == grid.shape:
         grid = replace(grid, keep=frozen.grid.keep)
-    batch_size = fitting_batch(costs, grid, job.batch_size or _usual_batch(segmenter, grid), budget)
     wanted = chunks_meeting(grid, downsample, job.region)
-    finished = np.zeros_like(wanted)
-    if prior is not None and prior.finished.shape == wanted.shape:
-        finished = prior.finished
-    patches = grid.patches_for(wanted & ~finished)
-    seconds = None
-    if call is not None:
-        seconds = len(patches) * (
-            call.seconds(grid.patch_input, grid.patch_output)
-            + _SECONDS_PER_PIXEL * grid.patch_output.area
-        )
+    finished = _finished(inputs.prior, grid)
+    batch_size = fitting_batch(
+        costs, grid, job.batch_size or _usual_batch(inputs.segmenter, grid), budget
+    )
+    left = wanted & ~finished
     return RunPlan(
         job=job,
         info=info,
@@ -134,18 +135,48 @@ def resolve(
         tissue=mask,
         tissue_sha256=_tissue_digest(mask, frozen),
         budget=budget,
-        need=costs.need(grid, grid.frame(patches), batch_size),
+        need=costs.need(grid, left, batch_size),
         disk_bytes=costs.disk(grid, int((wanted & (grid.owed > 0)).sum())),
-        seconds=seconds,
+        seconds=None if call is None else _seconds(call, grid, left),
+        stains=stains,
         warnings=_warnings(job, info, downsample, mask, batch_size),
     )
 
 
-def _frozen_mask(
-    job: SegmentationJob, tissue: NDArray[np.bool_] | None, prior: ProbabilityMap | None
-) -> ProbabilityMap | None:
+def _call_cost(inputs: Inputs, *, foretell: bool) -> CallCost | None:
+    """What a predict call costs, where the model is loaded and somebody asks."""
+    if inputs.segmenter is None:
+        return None
+    is_open = inputs.prior is None and _given_shapes(inputs.job) is None
+    if not (foretell or (is_open and inputs.spec.shift_period is not None)):
+        return None
+    return time_model(inputs.segmenter)
+
+
+def _seconds(call: CallCost, grid: PatchGrid, chunks: Mask) -> float:
+    """How long a run over these chunks takes, about."""
+    patch = call.seconds(grid.patch_input, grid.patch_output)
+    rest = _SECONDS_PER_PIXEL * grid.patch_output.area
+    return len(grid.patches_for(chunks)) * (patch + rest)
+
+
+def _finished(prior: ProbabilityMap | None, grid: PatchGrid) -> Mask:
+    """(chunk rows, chunk columns) bool: what a result to go on with has."""
+    if prior is not None and prior.finished.shape == grid.chunk_shape:
+        return prior.finished
+    return np.zeros(grid.chunk_shape, bool)
+
+
+def _mask(inputs: Inputs) -> TissueMask | None:
+    """The mask that was given, or the job's; None: all is analysed."""
+    setting = inputs.job.tissue if inputs.tissue is None else inputs.tissue
+    return tissue_for(inputs.slide, setting)
+
+
+def _frozen_mask(inputs: Inputs) -> ProbabilityMap | None:
     """The result whose mask stands: a found mask is settled once, whatever finds it later."""
-    if prior is None or tissue is not None or isinstance(job.tissue, Path):
+    job, prior = inputs.job, inputs.prior
+    if prior is None or inputs.tissue is not None or isinstance(job.tissue, Path):
         return None
     settings = ("tissue", "min_mask_ratio")
     now = job.model_dump(mode="json", include=set(settings))
@@ -159,36 +190,14 @@ def _tissue_digest(mask: TissueMask | None, frozen: ProbabilityMap | None) -> st
     return digest if isinstance(digest, str) else None
 
 
-def job_slide(job: SegmentationJob) -> Slide:
-    """Open the job's slide."""
-    if job.slide is None:
-        raise JobError("The job names no slide; give its file (slide=...).")
-    return open_slide(job.slide, mpp=job.mpp)
-
-
-def prior_result(job: SegmentationJob) -> ProbabilityMap | None:
-    """The result that the job would go on with, if it is there."""
-    if job.output is None or job.on_exists != "resume" or not Path(job.output).exists():
-        return None
-    return ProbabilityMap.open(job.output)
-
-
 def _bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
     """What the model says it takes for itself; else float copies of what goes in and out."""
     stated = getattr(segmenter, "bytes_per_pixel", None)
     return stated if isinstance(stated, int) else 4 * (3 + 2 * len(spec.classes))
 
 
-def _spec_of(job: SegmentationJob) -> ModelSpec:
-    known = models()
-    if job.model in known:
-        return known[job.model]
-    return load_model(job.model, weights=job.weights, device=job.device, trust=job.trust).spec
-
-
 def _total(costs: Costs, grid: PatchGrid, batch_size: int) -> int:
-    patches = grid.patches_for(np.ones(grid.chunk_shape, bool))
-    return costs.need(grid, grid.frame(patches), batch_size).total
+    return costs.need(grid, np.ones(grid.chunk_shape, bool), batch_size).total
 
 
 def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid) -> int:
@@ -272,11 +281,8 @@ def _warnings(
         warnings.append(
             f"The run enlarges the slide {factor:.1f} times; the added pixels hold no more detail."
         )
-    if info.mpp_source == "nominal":
-        warnings.append(
-            f"The slide does not say its µm per pixel; {info.mpp.y if info.mpp else 0:.3g} is "
-            "taken from the objective power. Areas are approximate."
-        )
+    if info.scale_warning is not None:
+        warnings.append(info.scale_warning)
     if job.batch_size is not None and batch_size < job.batch_size:
         warnings.append(
             f"batch_size {job.batch_size} does not fit the memory budget; {batch_size} is used."

@@ -7,22 +7,21 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.identity import provenance, public_job, run_values
 from napari_wsiseg.engine.inference import Prediction, Predictor
-from napari_wsiseg.engine.plan import job_slide, prior_result, resolve
+from napari_wsiseg.engine.inputs import ModelSource, SlideSource, opened
+from napari_wsiseg.engine.plan import resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
 from napari_wsiseg.engine.runplan import RunPlan
 from napari_wsiseg.errors import InferenceError, JobError, StoreError
 from napari_wsiseg.geometry import Region
+from napari_wsiseg.grid import Mask
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
 from napari_wsiseg.messages import Band
-from napari_wsiseg.models import Segmenter, load_model, with_shapes
+from napari_wsiseg.models import Segmenter, with_shapes, with_stains
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import MapLayout, MapWriter, ProbabilityMap, RunInfo, TissueImage
 from napari_wsiseg.store.state import Status
@@ -30,11 +29,29 @@ from napari_wsiseg.store.state import Status
 
 def run(
     job: SegmentationJob,
-    slide: Slide | None = None,
-    model: Segmenter | None = None,
-    tissue: NDArray[np.bool_] | None = None,
+    slide: SlideSource | None = None,
+    model: ModelSource | None = None,
+    tissue: Mask | None = None,
 ) -> ProbabilityMap:
-    """`segment` to its end; returns the map."""
+    """`segment` to its end.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    slide, model, tissue
+        In place of the job's, as in `segment`.
+
+    Returns
+    -------
+    ProbabilityMap
+        Open; at `job.output`, or in memory where that is None.
+
+    Raises
+    ------
+    WsisegError
+        As `segment` does.
+    """
     result = None
     for progress in segment(job, slide, model, tissue):
         result = progress.result
@@ -44,9 +61,9 @@ def run(
 
 def segment(
     job: SegmentationJob,
-    slide: Slide | None = None,
-    model: Segmenter | None = None,
-    tissue: NDArray[np.bool_] | None = None,
+    slide: SlideSource | None = None,
+    model: ModelSource | None = None,
+    tissue: Mask | None = None,
     *,
     settled: RunPlan | None = None,
 ) -> Generator[Progress]:
@@ -59,8 +76,10 @@ def segment(
     ----------
     job
         What to run.
-    slide, model
-        Open objects in place of the job's names.
+    slide
+        An open slide, or what `open_slide` takes, in place of the job's.
+    model
+        A model, or a name, in place of the job's.
     tissue
         A mask (h, w) bool over the whole slide in place of the job's; kept in the result.
     settled
@@ -79,33 +98,14 @@ def segment(
     if job.output is not None and job.on_exists == "error" and job.output.exists():
         raise JobError(f"{job.output} exists; name another output, or resume or overwrite it.")
     with ExitStack() as stack:
-        if slide is None:
-            slide = stack.enter_context(job_slide(job))
-        prior = prior_result(job)
-        if model is None:
-            model = load_model(
-                job.model,
-                weights=job.weights,
-                device=job.device,
-                precision=settled_precision(job, prior),
-                trust=job.trust,
-            )
-        plan = settled
-        if plan is None:
-            plan = resolve(job, slide, model.spec, model, tissue, prior, foretell=False)
+        inputs = stack.enter_context(opened(job, slide, model, tissue, load=True))
+        plan = resolve(inputs, foretell=False) if settled is None else settled
         folder = stack.enter_context(_scratch(job.output))
         workspace = stack.enter_context(Workspace(plan.budget, folder, plan.need.resident))
-        model = with_shapes(model, plan.grid.patch_input, plan.grid.patch_output)
-        yield from _Run(plan, slide, model, prior, workspace).steps()
-
-
-def settled_precision(job: SegmentationJob, prior: ProbabilityMap | None) -> str:
-    """The job's precision; "auto" is settled once, so a result to be resumed keeps what it had."""
-    if job.precision != "auto" or prior is None:
-        return job.precision
-    before = prior.info.identity.get("model")
-    settled = before.get("precision") if isinstance(before, dict) else None
-    return settled if isinstance(settled, str) else job.precision
+        assert inputs.segmenter is not None  # noqa: S101 - it was to be loaded
+        stained = with_stains(inputs.segmenter, plan.stains)
+        model = with_shapes(stained, plan.grid.patch_input, plan.grid.patch_output)
+        yield from _Run(plan, inputs.slide, model, inputs.prior, workspace).steps()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.budget import MemoryNeed
 from napari_wsiseg.geometry import YX, Resolution, Size
 from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.models import StainVectors
 from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.tissue import TissueMask
@@ -46,6 +47,9 @@ class RunPlan:
         Bytes of the result, about.
     seconds
         How long it takes, about; None where the model is not loaded yet.
+    stains
+        The glass level and stains that a stain model takes of this slide; None where its
+        own stand, and for other models.
     warnings
         Sentences for the user.
     """
@@ -65,6 +69,7 @@ class RunPlan:
     need: MemoryNeed
     disk_bytes: int
     seconds: float | None
+    stains: StainVectors | None
     warnings: tuple[str, ...]
 
     @property

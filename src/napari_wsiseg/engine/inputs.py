@@ -1,0 +1,168 @@
+"""What a job names, opened: the slide, the model, and the result to go on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.errors import JobError
+from napari_wsiseg.grid import Mask
+from napari_wsiseg.models import Segmenter, check_stains, load_model, models
+from napari_wsiseg.slides import Slide, open_slide
+from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.store import ProbabilityMap
+
+SlideSource = Slide | str | os.PathLike[str] | NDArray[np.generic]
+"""An open slide, or what `open_slide` takes."""
+
+ModelSource = Segmenter | str | Path
+"""A model, or its name or file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A job, and what it meets.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    slide
+        Open.
+    spec
+        Of the model.
+    segmenter
+        The model; None where it was not loaded.
+    tissue
+        A mask (h, w) bool over the whole slide in place of the job's, or None.
+    prior
+        The result to go on with, or None.
+    """
+
+    job: SegmentationJob
+    slide: Slide
+    spec: ModelSpec
+    segmenter: Segmenter | None
+    tissue: Mask | None
+    prior: ProbabilityMap | None
+
+
+@contextmanager
+def opened(
+    job: SegmentationJob,
+    slide: SlideSource | None,
+    model: ModelSource | None,
+    tissue: Mask | None,
+    *,
+    load: bool,
+) -> Iterator[Inputs]:
+    """What the job names, or what stands in its place; what is opened here is closed again.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    slide, model, tissue
+        In place of the job's.
+    load
+        Whether to load a model that is only named; else its spec has to do.
+
+    Raises
+    ------
+    WsisegError
+        If slide, model or result cannot be opened.
+    """
+    if isinstance(model, (str, Path)):
+        job, model = job.model_copy(update={"model": str(model)}), None
+    with ExitStack() as stack:
+        source = job.slide if slide is None else slide
+        if source is None:
+            raise JobError("The job names no slide; give its file (slide=...).")
+        reader = (
+            source if _is_open(source) else stack.enter_context(open_slide(source, mpp=job.mpp))
+        )
+        prior = prior_result(job)
+        if model is None:
+            check_stains(job)
+        if model is not None:
+            model = load_model(model)  # refuses what is no model
+        elif load:
+            model = job_model(job, prior)
+        spec = _spec_of(job) if model is None else model.spec
+        mask = None if tissue is None else np.asarray(tissue)
+        yield Inputs(job, reader, spec, model, mask, prior)
+
+
+def prior_result(job: SegmentationJob) -> ProbabilityMap | None:
+    """The result that the job would go on with, if it is there.
+
+    Raises
+    ------
+    StoreError
+        If what is there is no result of ours.
+    """
+    if job.output is None or job.on_exists != "resume" or not job.output.exists():
+        return None
+    return ProbabilityMap.open(job.output)
+
+
+def job_model(
+    job: SegmentationJob, prior: ProbabilityMap | None, at_hand: Segmenter | None = None
+) -> Segmenter:
+    """The job's model, ready to predict.
+
+    What precision "auto" stands for differs by machine and is settled once: a result to go
+    on with keeps the one that it was begun in.
+
+    Parameters
+    ----------
+    job
+        Names model, weights, device and precision.
+    prior
+        The result to go on with, or None.
+    at_hand
+        The job's model, loaded before: handed back where its precision will do.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded, or not on this device in this precision.
+    """
+    precision = _settled_precision(job, prior)
+    if at_hand is not None and precision in (job.precision, getattr(at_hand, "precision", None)):
+        return at_hand
+    return load_model(
+        job.model,
+        weights=job.weights,
+        device=job.device,
+        precision=precision,
+        trust=job.trust,
+    )
+
+
+def _is_open(source: SlideSource) -> TypeGuard[Slide]:
+    """Whether it is a slide that can be read; also one that does not offer all of `Slide`."""
+    return hasattr(source, "info") and hasattr(source, "read_at")
+
+
+def _settled_precision(job: SegmentationJob, prior: ProbabilityMap | None) -> str:
+    if job.precision != "auto" or prior is None:
+        return job.precision
+    before = prior.info.identity.get("model")
+    settled = before.get("precision") if isinstance(before, dict) else None
+    return settled if isinstance(settled, str) else job.precision
+
+
+def _spec_of(job: SegmentationJob) -> ModelSpec:
+    known = models()
+    if job.model in known:
+        return known[job.model]
+    return load_model(job.model, weights=job.weights, device=job.device, trust=job.trust).spec
