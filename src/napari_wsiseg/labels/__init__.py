@@ -5,7 +5,8 @@ from __future__ import annotations
 from napari_wsiseg.labels.cleanup import Cleanup
 from napari_wsiseg.labels.decide import decide, decide_masks, label_pyramid
 from napari_wsiseg.labels.label_map import LabelBlock, LabelMap
-from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule
+from napari_wsiseg.labels.preset import load_preset, save_preset
+from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule, label_of, threshold_scale
 
 __all__ = [
     "MODELS_OWN",
@@ -15,5 +16,9 @@ __all__ = [
     "LabelMap",
     "decide",
     "decide_masks",
+    "label_of",
     "label_pyramid",
+    "load_preset",
+    "save_preset",
+    "threshold_scale",
 ]

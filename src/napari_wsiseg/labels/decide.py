@@ -56,6 +56,8 @@ def decide(
     allowed = _allowed(coverage, tissue, rule)
     limits = _limits(spec, rule, values.dtype)
     labels = np.zeros(coverage.shape, np.uint8)
+    if not allowed.any():
+        return labels
     for top in range(0, len(labels), _STRIP):
         rows = slice(top, top + _STRIP)
         block = _comparable(values[:, rows])

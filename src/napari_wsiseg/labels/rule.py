@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from napari_wsiseg.errors import JobError
-from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.spec import FULL_DENSITY, ModelSpec
 from napari_wsiseg.validation import raises
 
 Threshold = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -57,10 +57,8 @@ class DecisionRule:
         JobError
             If the rule names a class that the model does not have, or its background.
         """
-        labelled = [name for i, name in enumerate(spec.classes) if i != spec.background]
         for name in self.thresholds:
-            if name not in labelled:
-                raise JobError(_no_such_class(name, spec, labelled))
+            label_of(name, spec)
         usual = 0.0 if by_rank(spec) else _EVEN
 
         def threshold(name: str) -> float:
@@ -73,6 +71,25 @@ class DecisionRule:
 
 MODELS_OWN = DecisionRule()
 """The model's own thresholds, within the tissue."""
+
+
+def label_of(name: str, spec: ModelSpec) -> int:
+    """The label of a class: its index + 1.
+
+    Raises
+    ------
+    JobError
+        If the model does not have the class, or if it is the background.
+    """
+    labelled = [known for i, known in enumerate(spec.classes) if i != spec.background]
+    if name not in labelled:
+        raise JobError(_no_such_class(name, spec, labelled))
+    return spec.classes.index(name) + 1
+
+
+def threshold_scale(spec: ModelSpec) -> float:
+    """What a threshold is multiplied by where people see it: stains are in optical density."""
+    return FULL_DENSITY if spec.activation == "stain" else 1.0
 
 
 def by_rank(spec: ModelSpec) -> bool:

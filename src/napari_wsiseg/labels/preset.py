@@ -1,0 +1,125 @@
+"""Presets: a decision rule as a small JSON file, for the model it was made for.
+
+Numbers stand in the file as people see them: probabilities, or optical densities.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_wsiseg.errors import JobError
+from napari_wsiseg.labels.rule import DecisionRule, threshold_scale
+from napari_wsiseg.notice import RESEARCH_USE
+from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.validation import sentence
+
+Unit = Literal["probability", "optical density"]
+
+# A preset is a few lines; a file far beyond that is something else.
+_LARGEST = 10**6
+
+
+class _Preset(BaseModel):
+    """The file. Thresholds are checked by the rule that is made of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    napari_wsiseg_preset: Annotated[int, Field(ge=1, le=1)] = 1
+    notice: str = RESEARCH_USE
+    model: str
+    classes: tuple[str, ...]
+    unit: Unit
+    thresholds: dict[str, float]
+    default: float | None = None
+    clip_to_tissue: bool = True
+
+
+def save_preset(rule: DecisionRule, spec: ModelSpec, path: str | os.PathLike[str]) -> None:
+    """Write a rule as a preset; a file that is there is replaced.
+
+    Parameters
+    ----------
+    rule
+        The rule.
+    spec
+        Of the model that it is for.
+    path
+        The file to write.
+
+    Raises
+    ------
+    JobError
+        If the rule names a class that the model does not have, or the disk refuses.
+    """
+    rule.thresholds_for(spec)
+    scale = threshold_scale(spec)
+    preset = _Preset(
+        model=spec.name,
+        classes=spec.classes,
+        unit=_unit(spec),
+        thresholds={name: value * scale for name, value in rule.thresholds.items()},
+        default=None if rule.default is None else rule.default * scale,
+        clip_to_tissue=rule.clip_to_tissue,
+    )
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_text(preset.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise JobError(
+            f"The preset {target} cannot be written ({error.strerror}); choose another folder."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_preset(path: str | os.PathLike[str], spec: ModelSpec) -> DecisionRule:
+    """Read a preset for a model.
+
+    Parameters
+    ----------
+    path
+        The file.
+    spec
+        Of the model that it is to be used with.
+
+    Raises
+    ------
+    JobError
+        If the file cannot be read, is no preset, or is for other classes.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise JobError(f"{file} is {file.stat().st_size} bytes long, which no preset is.")
+        preset = _Preset.model_validate_json(file.read_bytes(), strict=True)
+    except OSError as error:
+        raise JobError(
+            f"The preset {file} cannot be read ({error.strerror}); check the name."
+        ) from error
+    except ValidationError as error:
+        raise JobError(f"{file} is no preset: {sentence(error, 'a preset')}") from error
+    if preset.classes != spec.classes or preset.unit != _unit(spec):
+        raise JobError(
+            f"{file} is a preset for model {preset.model!r} with the classes "
+            f"{', '.join(preset.classes)} ({preset.unit}); model {spec.name!r} has "
+            f"{', '.join(spec.classes)} ({_unit(spec)}): choose a preset that was made for it."
+        )
+    scale = threshold_scale(spec)
+    rule = DecisionRule(
+        thresholds={name: value / scale for name, value in preset.thresholds.items()},
+        default=None if preset.default is None else preset.default / scale,
+        clip_to_tissue=preset.clip_to_tissue,
+    )
+    rule.thresholds_for(spec)
+    return rule
+
+
+def _unit(spec: ModelSpec) -> Unit:
+    return "optical density" if spec.activation == "stain" else "probability"

@@ -1,0 +1,180 @@
+"""`measure`: the area of each class, in one pass over level 0.
+
+Memory is that of a row of chunks, however high the slide. Knows no picture and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from napari_wsiseg.labels import MODELS_OWN, LabelMap
+from napari_wsiseg.measure.count import Counts, counted, thresholds_beside
+from napari_wsiseg.measure.estimate import estimated_counts
+from napari_wsiseg.measure.table import (
+    NOT_ANALYSED,
+    TOTAL,
+    UNCLASSIFIED,
+    AreaRow,
+    AreaTable,
+    StainRow,
+)
+from napari_wsiseg.regions import NamedRegion, Shape, named
+from napari_wsiseg.spec import FULL_DENSITY
+
+if TYPE_CHECKING:
+    from napari_wsiseg.geometry import Polygon, Region
+    from napari_wsiseg.labels import Cleanup, DecisionRule
+    from napari_wsiseg.store import ProbabilityMap
+
+
+@overload
+def measure(
+    pm: ProbabilityMap,
+    rule: DecisionRule = ...,
+    cleanup: Cleanup | None = ...,
+    *,
+    regions: None = ...,
+    estimate: bool = ...,
+) -> AreaTable: ...
+
+
+@overload
+def measure(
+    pm: ProbabilityMap,
+    rule: DecisionRule = ...,
+    cleanup: Cleanup | None = ...,
+    *,
+    regions: Sequence[NamedRegion | Region | Polygon],
+    estimate: bool = ...,
+) -> list[AreaTable]: ...
+
+
+def measure(
+    pm: ProbabilityMap,
+    rule: DecisionRule = MODELS_OWN,
+    cleanup: Cleanup | None = None,
+    *,
+    regions: Sequence[NamedRegion | Region | Polygon] | None = None,
+    estimate: bool = False,
+) -> AreaTable | list[AreaTable]:
+    """Areas of a map's classes within the tissue, from level 0.
+
+    Independent classes (sigmoid, stain) are measured one by one: they may overlap, and
+    unclassified is what is in none of them.
+
+    Parameters
+    ----------
+    pm
+        The map; of one that still grows, what is there.
+    rule
+        What makes a label. Areas are within the tissue whether or not it clips labels.
+    cleanup
+        What is done to labels before they are measured; None: nothing.
+    regions
+        A table each, in this order, of what lies inside, by pixels' centres. Boxes and
+        outlines are in level-0 pixels of the slide. None: one table of the whole slide.
+    estimate
+        Numbers at once in place of the right ones: from the pyramid level nearest 2 Mpx, and
+        a sample of level 0 that tells how far its averages are off. With a clean-up there is
+        no such sample.
+
+    Raises
+    ------
+    JobError
+        If the rule names a class that the model does not have, an outline is none, or
+        something is to be cleaned and the slide has no scale.
+    ExportError
+        If the labels have to be cleaned, and the disk refuses.
+    StoreError
+        If the map cannot be read.
+    """
+    wanted = None if regions is None else named(regions)
+    shapes = _shapes(wanted)
+    if estimate:
+        counts = estimated_counts(pm, rule, cleanup, shapes)
+    else:
+        with LabelMap(pm, rule, cleanup) as labels:
+            counts = counted(labels, shapes)
+    is_cleaned = cleanup is not None and not cleanup.is_empty
+    make = _Tables(pm, rule, is_cleaned=is_cleaned, estimated=estimate)
+    return make.table(counts[0]) if wanted is None else make.tables(wanted, counts)
+
+
+def measure_labels(
+    labels: LabelMap, regions: Sequence[NamedRegion] | None = None
+) -> list[AreaTable]:
+    """The same of labels of level 0 that are there: a table a region, or one of the whole slide.
+
+    Raises
+    ------
+    ExportError, StoreError
+        As `measure`.
+    """
+    counts = counted(labels, _shapes(regions))
+    make = _Tables(labels.pm, labels.rule, is_cleaned=not labels.cleanup.is_empty, estimated=False)
+    return [make.table(counts[0])] if regions is None else make.tables(regions, counts)
+
+
+def _shapes(regions: Sequence[NamedRegion] | None) -> list[Shape | None]:
+    return [None] if regions is None else [region.shape for region in regions]
+
+
+class _Tables:
+    """Makes tables of counts."""
+
+    def __init__(
+        self, pm: ProbabilityMap, rule: DecisionRule, *, is_cleaned: bool, estimated: bool
+    ) -> None:
+        self._pm, self._is_cleaned, self._estimated = pm, is_cleaned, estimated
+        self._thresholds = rule.thresholds_for(pm.spec)
+        spec = pm.spec
+        self._labelled = [i for i in range(len(spec.classes)) if i != spec.background]
+
+    def tables(self, regions: Sequence[NamedRegion], counts: Sequence[Counts]) -> list[AreaTable]:
+        """A table a region."""
+        return [self.table(*pair) for pair in zip(counts, regions, strict=True)]
+
+    def table(self, counts: Counts, region: NamedRegion | None = None) -> AreaTable:
+        """The table of a region; None: of the whole slide."""
+        spec = self._pm.spec
+        classified, analysed, tissue = np.rint(counts.whole).astype(np.int64).tolist()
+
+        def row(name: str, pixels: float, *, is_part: bool = True) -> AreaRow:
+            mpp, pixels = self._pm.mpp, round(pixels)
+            area = None if mpp is None else pixels * mpp.y * mpp.x / 1e6
+            fraction = pixels / analysed if is_part and analysed else None
+            return AreaRow(name, pixels, area, fraction)
+
+        rows = [row(spec.classes[i], float(counts.classes[i, 0])) for i in self._labelled]
+        rows += [
+            row(UNCLASSIFIED, analysed - classified),
+            row(NOT_ANALYSED, tissue - analysed, is_part=False),
+            row(TOTAL, tissue, is_part=False),
+        ]
+        return AreaTable(
+            tuple(rows),
+            tuple(self._stains(counts)) if spec.activation == "stain" else (),
+            self._pm.mpp,
+            self._pm.mpp_source,
+            None if region is None else region.name,
+            None if region is None else region.kind,
+            self._estimated,
+        )
+
+    def _stains(self, counts: Counts) -> Iterator[StainRow]:
+        full = FULL_DENSITY / 255 if self._pm.layout.dtype == "uint8" else FULL_DENSITY
+        analysed = max(counts.whole[1], 1.0)
+        for index in self._labelled:
+            pixels, values, *wider = counts.classes[index].tolist()
+            threshold = self._thresholds[index]
+            densities = (FULL_DENSITY * value for value in thresholds_beside(threshold))
+            fractions = (pixels / analysed for pixels in wider)
+            yield StainRow(
+                self._pm.spec.classes[index],
+                FULL_DENSITY * threshold,
+                values * full / pixels if pixels >= 0.5 else None,
+                () if self._is_cleaned else tuple(zip(densities, fractions, strict=True)),
+            )

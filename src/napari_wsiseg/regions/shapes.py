@@ -1,0 +1,153 @@
+"""`NamedRegion`: a region of a slide, made valid, named, without what is excluded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from napari_wsiseg.errors import JobError
+from napari_wsiseg.geometry import YX, Polygon, Region, Size
+
+Shape = shapely.Polygon | shapely.MultiPolygon
+
+CORNER = YX(0.0, 0.0)
+WHOLE_SLIDE = "Whole slide"
+_EXCLUDE = "exclude"
+# Farther out lies no pixel of any slide, and sums of squares stay exact enough.
+_FARTHEST = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRegion:
+    """A region of a slide.
+
+    Parameters
+    ----------
+    name
+        What it is called; no two regions of a file share a name.
+    kind
+        Its class, as QuPath has it; None where it has none.
+    shape
+        Polygon or MultiPolygon, valid, with holes; may be empty. Vertices are (x, y), in
+        level-0 pixels of the whole slide.
+    """
+
+    name: str
+    kind: str | None
+    shape: Shape
+
+
+def named(regions: Iterable[NamedRegion | Region | Polygon]) -> tuple[NamedRegion, ...]:
+    """Boxes and outlines as regions too: "Region 1", "Region 2" by their position.
+
+    Raises
+    ------
+    JobError
+        If an outline has less than three vertices, or one that is no finite number.
+    """
+    return distinct(
+        [
+            region if isinstance(region, NamedRegion) else _unnamed(region, number)
+            for number, region in enumerate(regions, 1)
+        ]
+    )
+
+
+def excluding(regions: Iterable[NamedRegion], slide: Size) -> tuple[NamedRegion, ...]:
+    """The regions without what regions of the class "Exclude" (in any case) cover of them.
+
+    Those themselves are dropped. Where there are no others, one region is left: the whole
+    slide without them, named "Whole slide".
+
+    Parameters
+    ----------
+    regions
+        As drawn.
+    slide
+        Level-0 size of the slide.
+    """
+    regions = tuple(regions)
+    kept = [region for region in regions if not _is_exclude(region)]
+    away = shapely.union_all([region.shape for region in regions if _is_exclude(region)])
+    if away.is_empty:
+        return tuple(kept)
+    if not kept:
+        kept = [NamedRegion(WHOLE_SLIDE, None, shapely.box(0, 0, slide.width, slide.height))]
+    return tuple(
+        replace(region, shape=areas_of(shapely.difference(region.shape, away))) for region in kept
+    )
+
+
+def ring_of(points: Iterable[Sequence[float]]) -> NDArray[np.float64]:
+    """(n, 2) x and y; a height is left out.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If these are no points, or not of a slide.
+    """
+    found = np.array([point[:2] for point in points])
+    if found.dtype.kind not in "iuf" or found.ndim != 2 or found.shape[1] != 2:
+        raise ValueError("a ring is a list of [x, y]")
+    ring = found.astype(np.float64)
+    # False for NaN as well.
+    if not (np.abs(ring) <= _FARTHEST).all():
+        raise ValueError("a coordinate is no pixel of a slide")
+    return ring
+
+
+def valid(polygons: Sequence[shapely.Polygon], offset: YX) -> Shape:
+    """One shape of all; where they overlap or cross themselves, what they cover together."""
+    shape: Shape = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
+    if not shape.is_valid:
+        parts = [areas_of(shapely.make_valid(polygon)) for polygon in polygons]
+        shape = areas_of(shapely.union_all(parts))
+    # Moved last: far from (0, 0), moving may round what touches into what overlaps.
+    by = np.array([offset.x, offset.y])
+    moved = shapely.transform(shape, lambda xy: xy + by)
+    return areas_of(moved if shapely.is_valid(moved) else shapely.make_valid(moved))
+
+
+def areas_of(shape: shapely.Geometry) -> Shape:
+    """The polygons of a shape alone, without points and lines."""
+    if isinstance(shape, Shape):
+        return shape
+    parts = [part for part in shapely.get_parts(shape) if shapely.area(part) > 0]
+    return areas_of(shapely.union_all(parts)) if parts else shapely.Polygon()
+
+
+def _unnamed(region: Region | Polygon, number: int) -> NamedRegion:
+    name = f"Region {number}"
+    if isinstance(region, Region):
+        box = shapely.box(region.left, region.top, region.right, region.bottom)
+        return NamedRegion(name, None, shapely.Polygon() if region.is_empty else box)
+    try:
+        outline = shapely.Polygon(ring_of([(x, y) for y, x in region]))
+        return NamedRegion(name, None, valid([outline], CORNER))
+    except (ValueError, TypeError) as error:
+        raise JobError(
+            f"{name} cannot be {region!r:.80}; give (y, x) of three or more vertices."
+        ) from error
+
+
+def distinct(regions: Iterable[NamedRegion]) -> tuple[NamedRegion, ...]:
+    """The same, with "(2)", "(3)" after names that were there before."""
+    regions = tuple(regions)
+    # A name that is in the file goes to who has it.
+    taken, seen = {region.name for region in regions}, set[str]()
+    found = []
+    for region in regions:
+        name, number = region.name, 2
+        while name in seen or (number > 2 and name in taken):
+            name, number = f"{region.name} ({number})", number + 1
+        seen.add(name)
+        found.append(replace(region, name=name))
+    return tuple(found)
+
+
+def _is_exclude(region: NamedRegion) -> bool:
+    return region.kind is not None and region.kind.casefold() == _EXCLUDE
