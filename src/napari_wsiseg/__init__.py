@@ -25,11 +25,16 @@ if TYPE_CHECKING:
     from napari_wsiseg.errors import SlideError as SlideError
     from napari_wsiseg.errors import StoreError as StoreError
     from napari_wsiseg.errors import WsisegError as WsisegError
+    from napari_wsiseg.export import export as export
+    from napari_wsiseg.export import export_steps as export_steps
     from napari_wsiseg.geometry import Region as Region
     from napari_wsiseg.geometry import Resolution as Resolution
     from napari_wsiseg.geometry import Size as Size
+    from napari_wsiseg.labels import Cleanup as Cleanup
     from napari_wsiseg.labels import DecisionRule as DecisionRule
     from napari_wsiseg.labels import label_pyramid as label_pyramid
+    from napari_wsiseg.labels import load_preset as load_preset
+    from napari_wsiseg.labels import save_preset as save_preset
     from napari_wsiseg.measure import measure as measure
     from napari_wsiseg.models import Segmenter as Segmenter
     from napari_wsiseg.models import load_model as load_model
@@ -52,8 +57,9 @@ _MODULES = {
         "StoreError",
         "WsisegError",
     ),
+    "export": ("export", "export_steps"),
     "geometry": ("Region", "Resolution", "Size"),
-    "labels": ("DecisionRule", "label_pyramid"),
+    "labels": ("Cleanup", "DecisionRule", "label_pyramid", "load_preset", "save_preset"),
     "measure": ("measure",),
     "models": ("Segmenter", "load_model", "models"),
     "slides": ("open_slide",),
@@ -73,7 +79,7 @@ class _FunctionModule(ModuleType):
 
 
 class _Package(ModuleType):
-    """Lets `models` and `measure` be a function and a module under one name.
+    """Lets `models`, `measure` and `export` be a function and a module under one name.
 
     Python binds every imported submodule to its package, in any order that users
     import in, so the module has to be callable whichever way it came.

@@ -12,11 +12,11 @@ from PIL import Image
 
 from maps import SIGMOID, SOFTMAX, map_of
 from napari_wsiseg.errors import ExportError, JobError
-from napari_wsiseg.export import write_overlay
+from napari_wsiseg.export import export
 from napari_wsiseg.export.footer import Entry, Footer
 from napari_wsiseg.export.png import _scale
 from napari_wsiseg.geometry import YX, Size
-from napari_wsiseg.labels import DecisionRule
+from napari_wsiseg.labels import Cleanup, DecisionRule
 from napari_wsiseg.measure import measure
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
@@ -78,7 +78,7 @@ def longest_bar(pixels):
 @pytest.mark.parametrize("size", [600, 200, 1111])
 def test_labels_lie_where_they_belong(tmp_path, size):
     with slide_of() as slide, quarter_map() as pm:
-        write_overlay(pm, slide, tmp_path / "a.png", size=size)
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=size)
     found = picture(tmp_path / "a.png", (round(size * 2 / 3), size))
     height, width = found.shape[:2]
     colors = [blended(color) for color in SOFTMAX.class_colors]
@@ -103,7 +103,7 @@ def test_labels_lie_over_greys_and_the_slide_keeps_its_colours_beside_them(tmp_p
         open_slide(np.full((80, 120, 3), pink, np.uint8)) as slide,
         map_of(values, SOFTMAX, coverage=covered, chunk=20, downsample=YX(2.0, 2.0)) as pm,
     ):
-        write_overlay(pm, slide, tmp_path / "a.png", size=300)
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=300)
     found = picture(tmp_path / "a.png", (200, 300))
     labelled = found[20:80, 20:130].reshape(-1, 3)
     assert (labelled == labelled[0]).all()
@@ -119,7 +119,7 @@ def test_coarse_levels_lie_where_the_fine_one_does(tmp_path, spot):
     values[0, row : row + 16, column : column + 16] = 1
     with slide_of((1000, 700)) as slide, map_of(values, SIGMOID, chunk=256) as pm:
         assert len(pm.levels) == 3
-        write_overlay(pm, slide, tmp_path / "a.png", size=250)
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=250)
     found = picture(tmp_path / "a.png", (250, 175))
     rows, columns = np.nonzero((found != GREY).any(axis=2))
     assert abs(rows.mean() + 0.5 - (row + 8) / 4) < 0.6
@@ -131,7 +131,7 @@ def test_the_rule_decides(tmp_path):
     rule = DecisionRule(thresholds={"Tumour": 1.0, "Stroma": 1.0}, default=1.0)
     values, _ = quarters()
     with slide_of() as slide, map_of(values * 0.9, SOFTMAX, downsample=YX(2, 2)) as pm:
-        write_overlay(pm, slide, tmp_path / "a.png", rule, size=300)
+        export(pm, tmp_path / "a.png", "png", rule, slide=slide, size=300)
     # At its edge an enlarged slide takes in some of the white around it.
     assert (picture(tmp_path / "a.png", (200, 300))[9:-9, 9:-9] == GREY).all()
 
@@ -157,7 +157,7 @@ def words(monkeypatch):
 
 def test_the_legend_is_the_measured_areas(tmp_path, words):
     with slide_of() as slide, quarter_map() as pm:
-        write_overlay(pm, slide, tmp_path / "a.png", size=300)
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=300)
         areas = measure(pm)
     assert areas["Tumour"].fraction == pytest.approx(1 / 3)
     colors = SOFTMAX.class_colors
@@ -175,7 +175,7 @@ def test_the_legend_is_the_measured_areas(tmp_path, words):
 
 def test_without_a_scale_no_bar_is_drawn(tmp_path, words):
     with slide_of() as slide, quarter_map(mpp=None) as pm:
-        write_overlay(pm, slide, tmp_path / "a.png", size=300)
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=300)
     assert words[-2] == (None, "Scale unknown")
     assert Entry("Tumour 33.3 %", SOFTMAX.class_colors[0]) in words
 
@@ -184,7 +184,7 @@ def test_the_drawn_bar_is_as_long_as_it_says(tmp_path):
     # 60 map px at 5 µm: 0.09 mm is the most that fits, so 0.05 mm, at 20 drawn px a map px.
     for mpp, drawn in ((YX(9.0, 5.0), 200), (None, 0)):
         with slide_of() as slide, quarter_map(mpp=mpp) as pm:
-            write_overlay(pm, slide, tmp_path / "a.png", size=1200, overwrite=True)
+            export(pm, tmp_path / "a.png", "png", slide=slide, size=1200, overwrite=True)
         bar = longest_bar(footer(tmp_path / "a.png", 800))
         # Letters have strokes too.
         assert bar == pytest.approx(drawn, abs=2) if drawn else bar < 40
@@ -194,7 +194,7 @@ def test_nothing_analysed_is_said(tmp_path, words):
     values, covered = quarters()
     nothing = np.zeros_like(covered)
     with slide_of() as slide, map_of(values, SOFTMAX, coverage=nothing, downsample=YX(2, 2)) as pm:
-        write_overlay(pm, slide, tmp_path / "a.png", size=300)
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=300)
     assert Entry("Tumour -", SOFTMAX.class_colors[0]) in words
     assert "No tissue was analysed." in words
 
@@ -219,7 +219,9 @@ def test_provenance_is_in_the_file(tmp_path):
         known = {"stem": "a slide", "fingerprint": slide.info.fingerprint}
         made_from = {"slide": known, "versions": {"napari-wsiseg": "1"}}
         with quarter_map(provenance=made_from) as pm:
-            write_overlay(pm, slide, tmp_path / "a.png", DecisionRule({"Tumour": 0.6}), size=300)
+            export(
+                pm, tmp_path / "a.png", "png", DecisionRule({"Tumour": 0.6}), slide=slide, size=300
+            )
     with Image.open(tmp_path / "a.png") as image:
         texts = dict(image.text)
     assert texts["Description"] == RESEARCH_USE
@@ -231,14 +233,50 @@ def test_provenance_is_in_the_file(tmp_path):
     assert str(tmp_path) not in "".join(texts.values())
 
 
+def test_classes_that_are_left_out_are_not_shown(tmp_path, words):
+    with slide_of() as slide, quarter_map() as pm:
+        export(pm, tmp_path / "a.png", "png", classes=["Stroma"], slide=slide, size=600)
+    found = picture(tmp_path / "a.png", (400, 600))
+    assert (found[20:180, 20:280] == GREY).all()
+    np.testing.assert_allclose(found[100, 400], blended(SOFTMAX.class_colors[1]), atol=1)
+    assert [said.text.split(" ")[0] for said in words if isinstance(said, Entry)] == [
+        "Stroma",
+        "Unclassified",
+    ]
+
+
+def test_cleaned_labels_are_shown(tmp_path):
+    values = np.zeros((2, 40, 60))
+    values[0, 5:10, 5:10] = 1
+    values[0, 20:22, 30:32] = 1
+    with slide_of() as slide, map_of(values, SIGMOID, downsample=YX(2.0, 2.0)) as pm:
+        kept = Cleanup(min_object_um2=5)
+        export(pm, tmp_path / "a.png", "png", cleanup=kept, slide=slide, size=600)
+    found = (picture(tmp_path / "a.png", (400, 600)) != GREY).any(axis=2)[9:-9, 9:-9]
+    assert found.any()
+    assert not found[180:].any()
+
+
+def test_of_classes_that_overlap_the_likeliest_is_shown(tmp_path):
+    values = np.full((2, 40, 60), 0.7)
+    values[1, :, 30:] = 0.9
+    with slide_of() as slide, map_of(values, SIGMOID, downsample=YX(2.0, 2.0)) as pm:
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=600)
+        export(pm, tmp_path / "b.png", "png", classes=["Nuclei"], slide=slide, size=600)
+    for name, colors in (("a", SIGMOID.class_colors), ("b", SIGMOID.class_colors[:1] * 2)):
+        found = picture(tmp_path / f"{name}.png", (400, 600))
+        np.testing.assert_allclose(found[200, 150], blended(colors[0]), atol=1)
+        np.testing.assert_allclose(found[200, 450], blended(colors[1]), atol=1)
+
+
 def test_an_existing_file_is_kept_unless_told(tmp_path):
     path = tmp_path / "a.png"
     path.write_text("mine")
     with slide_of() as slide, quarter_map() as pm:
         with pytest.raises(ExportError, match=r"a\.png is there already"):
-            write_overlay(pm, slide, path, size=300)
+            export(pm, path, "png", slide=slide, size=300)
         assert path.read_text() == "mine"
-        write_overlay(pm, slide, path, overwrite=True)
+        export(pm, path, "png", slide=slide, overwrite=True)
     with Image.open(path) as image:
         assert (image.format, image.width) == ("PNG", 1600)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
@@ -252,11 +290,12 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", full)
     with slide_of() as slide, quarter_map() as pm:
         with pytest.raises(ExportError, match="No space left"):
-            write_overlay(pm, slide, tmp_path / "a.png", size=300)
-        for target in (tmp_path, tmp_path / "none" / "a.png"):
+            export(pm, tmp_path / "a.png", "png", slide=slide, size=300)
+        (tmp_path / "folder.png").mkdir()
+        for target in (tmp_path / "folder.png", tmp_path / "none" / "a.png"):
             with pytest.raises(ExportError, match="folder"):
-                write_overlay(pm, slide, target, size=300, overwrite=True)
-    assert list(tmp_path.iterdir()) == []
+                export(pm, target, "png", slide=slide, size=300, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path):
@@ -268,7 +307,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
         try:
             with pytest.raises(ExportError, match="cannot be written"):
-                write_overlay(pm, slide, path, overwrite=True)
+                export(pm, path, "png", slide=slide, overwrite=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.png", b"mine")]
@@ -279,18 +318,18 @@ def test_bad_questions(tmp_path):
     with slide_of() as slide, slide_of((80, 121)) as other, quarter_map() as pm:
         for size in (10, 10**6):
             with pytest.raises(ExportError, match="size"):
-                write_overlay(pm, slide, path, size=size)
+                export(pm, path, "png", slide=slide, size=size)
         with pytest.raises(ExportError, match="not the slide"):
-            write_overlay(pm, other, path)
+            export(pm, path, "png", slide=other)
         with pytest.raises(JobError, match="'Tumour'"):
-            write_overlay(pm, slide, path, DecisionRule({"Tumor": 0.5}))
+            export(pm, path, "png", DecisionRule({"Tumor": 0.5}), slide=slide)
     with slide_of() as slide, open_slide(np.zeros((80, 120, 3), np.uint8)) as other:
         made_from = {"slide": {"fingerprint": slide.info.fingerprint}}
         with (
             quarter_map(provenance=made_from) as pm,
             pytest.raises(ExportError, match="not the slide that the result was made from"),
         ):
-            write_overlay(pm, other, path)
+            export(pm, path, "png", slide=other)
     assert not path.exists()
 
 
@@ -301,7 +340,7 @@ def test_nothing_is_cut_off(tmp_path, size, turned):
     spec = ModelSpec("a-model-with-a-long-name", names)
     shape = (900, 60) if turned else (60, 900)
     with slide_of(shape) as slide, map_of(np.ones((3, *shape)) / 3, spec, chunk=100) as pm:
-        write_overlay(pm, slide, tmp_path / "a.png", size=size)
+        export(pm, tmp_path / "a.png", "png", slide=slide, size=size)
     pixels = footer(tmp_path / "a.png", size if turned else round(60 * size / 900))
     # Margins without a drop of ink all round.
     for margin in (pixels[:, :6], pixels[:, -6:], pixels[-4:]):

@@ -1,5 +1,7 @@
 """Exports: what a result looks like to other programs and to people."""
 
-from napari_wsiseg.export.png import write_overlay
+from napari_wsiseg.export.formats import FORMATS
+from napari_wsiseg.export.request import Step
+from napari_wsiseg.export.steps import QUPATH_CLASSES, export, export_path, export_steps
 
-__all__ = ["write_overlay"]
+__all__ = ["FORMATS", "QUPATH_CLASSES", "Step", "export", "export_path", "export_steps"]

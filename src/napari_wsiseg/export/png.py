@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import json
 import math
-import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 from PIL.PngImagePlugin import PngInfo
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
-from napari_wsiseg.errors import ExportError, StoreError
+from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.footer import Entry, Footer
-from napari_wsiseg.export.target import check_free, new_file
+from napari_wsiseg.export.provenance import provenance
+from napari_wsiseg.export.request import ExportRequest, Step
 from napari_wsiseg.geometry import YX, Region, Size
-from napari_wsiseg.labels import MODELS_OWN, DecisionRule, label_pyramid
+from napari_wsiseg.labels import LabelBlock, LabelMap
 from napari_wsiseg.measure import (
     NOT_ANALYSED,
     TOTAL,
@@ -28,13 +32,12 @@ from napari_wsiseg.measure import (
     AreaRow,
     AreaTable,
     in_digits,
-    measure,
+    measure_labels,
 )
 from napari_wsiseg.notice import RESEARCH_USE
-from napari_wsiseg.slides import Slide
+from napari_wsiseg.slides import Slide, open_slide
 from napari_wsiseg.store import ProbabilityMap
-
-SMALLEST, LARGEST = 200, 10_000
+from napari_wsiseg.validation import raises
 
 _OPACITY = 0.5
 _SOURCES = {
@@ -46,63 +49,54 @@ _SOURCES = {
 _BAR_PART = 0.3
 
 
-def write_overlay(
-    pm: ProbabilityMap,
-    slide: Slide,
-    path: str | os.PathLike[str],
-    rule: DecisionRule = MODELS_OWN,
-    size: int = 1600,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Write a PNG of the slide with the map's labels over it.
+@raises(ExportError, "An export to PNG")
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+class PngWriter:
+    """A picture of the slide with the labels over it.
 
-    Below the picture stand the classes with their colours and areas in percent of the
-    analysed tissue (from level 0, see `measure`), a scale bar where the slide has a scale,
-    and the research-use sentence. The picture shows the labels of the pyramid level that
-    suits its size; of independent classes that overlap, the most probable. Provenance is in
-    the PNG's text field "napari_wsiseg".
+    Below it stand the classes with their colours and areas in percent of the analysed
+    tissue (from level 0, see `measure`), a scale bar where the slide has a scale, and the
+    research-use sentence. Of independent classes that overlap, the most probable shows.
+    Without a clean-up the picture shows the labels of the pyramid level that suits its
+    size. Provenance is in the PNG's text field "napari_wsiseg".
 
     Parameters
     ----------
-    pm
-        The map; it may still grow.
     slide
-        The slide that it was made from.
-    path
-        The file to write.
-    rule
-        What makes a label.
+        The slide that the map was made from, open, or where it is.
     size
         The longer side of the picture of the slide, in pixels.
-    overwrite
-        Whether a file that is there is replaced.
 
     Raises
     ------
     ExportError
-        If the file is there already or cannot be written, if `size` is out of range, or if
-        the slide is not the map's.
-    JobError
-        If the rule names a class that the model does not have.
-    SlideError, StoreError
-        If the slide or the map cannot be read.
+        If `size` is out of range, or there is no slide.
     """
-    if not SMALLEST <= size <= LARGEST:
-        raise ExportError(
-            f"The picture's size is {size} px; give {SMALLEST} to {LARGEST} (the longer side)."
+
+    slide: Slide | Path
+    size: Annotated[int, Field(ge=200, le=10_000)] = 1600
+
+    def write(self, request: ExportRequest, partial: Path, target: Path) -> Iterator[Step]:
+        """Draw the picture and save it; see `Writer`."""
+        with ExitStack() as opened:
+            slide = self.slide
+            if isinstance(slide, Path):
+                slide = opened.enter_context(open_slide(slide))
+            _check_slide(request.pm, slide)
+            size, downsample = _picture_grid(slide.info.size, self.size)
+            picture = slide.read_at(Region(0, 0, size), downsample)
+        yield Step("writing", 0.2)
+        labels = _labels(request, size, downsample)
+        yield Step("writing", 0.5)
+        (areas,) = measure_labels(request.labels)
+        image = _with_footer(
+            Image.fromarray(_blend(picture, labels, request)), request, areas, downsample
         )
-    _check_slide(pm, slide)
-    target = Path(path)
-    check_free(target, overwrite=overwrite)
-    areas = measure(pm, rule)
-    picture_size, downsample = _picture_grid(slide.info.size, size)
-    picture = slide.read_at(Region(0, 0, picture_size), downsample)
-    labels = _labels(pm, rule, picture_size, downsample)
-    over = Image.fromarray(_blend(picture, labels, pm.spec.class_colors))
-    image = _with_footer(over, pm, areas, downsample)
-    with new_file(target, overwrite=overwrite) as partial:
-        image.save(partial, format="PNG", pnginfo=_provenance(pm, rule), optimize=True)
+        image.save(partial, format="PNG", pnginfo=_provenance(request), optimize=True)
+        with Image.open(partial) as written:
+            if ImageChops.difference(written.convert("RGB"), image).getbbox():
+                raise ExportError(f"{target} does not read back as it was written; try again.")
+        yield Step("checking", 1.0)
 
 
 def _check_slide(pm: ProbabilityMap, slide: Slide) -> None:
@@ -123,26 +117,35 @@ def _picture_grid(slide: Size, size: int) -> tuple[Size, YX]:
     return picture, YX(slide.height / picture.height, slide.width / picture.width)
 
 
-def _labels(
-    pm: ProbabilityMap, rule: DecisionRule, picture: Size, downsample: YX
-) -> NDArray[np.uint8]:
+def _labels(request: ExportRequest, picture: Size, downsample: YX) -> NDArray[np.uint8]:
     """The label under the centre of each pixel of the picture, 0 for none."""
-    coarser = min(downsample.y / pm.downsample.y, downsample.x / pm.downsample.x)
-    pyramid = label_pyramid(pm, rule)
-    level = min(max(int(math.log2(max(coarser, 1.0))), 0), len(pyramid) - 1)
-    found: Any = pyramid[level]
-    try:
-        labels: NDArray[np.uint8] = np.asarray(found.compute())
-    # Zarr and its codecs fail in ways that nobody lists.
-    except Exception as error:
-        raise StoreError(
-            f"Level {level} of the map cannot be read ({type(error).__name__}); "
-            "the result is damaged, run again."
-        ) from error
-    rows = _under(picture.height, downsample.y / (pm.downsample.y * 2**level), labels.shape[0])
-    columns = _under(picture.width, downsample.x / (pm.downsample.x * 2**level), labels.shape[1])
-    under: NDArray[np.uint8] = labels[rows[:, None], columns]
-    return under
+    pm, source = request.pm, request.labels
+    if source.cleanup.is_empty:
+        coarser = min(downsample.y / pm.downsample.y, downsample.x / pm.downsample.x)
+        level = min(max(int(math.log2(max(coarser, 1.0))), 0), len(pm.layout.sizes) - 1)
+        source = LabelMap(pm, source.rule, level=level)
+    pixel = 2**source.level
+    rows = _under(picture.height, downsample.y / (pm.downsample.y * pixel), source.size.height)
+    columns = _under(picture.width, downsample.x / (pm.downsample.x * pixel), source.size.width)
+    labels = np.zeros((picture.height, picture.width), np.uint8)
+    for strip in source.strips():
+        inside = (rows >= strip.top) & (rows < strip.bottom)
+        if inside.any():
+            shown = _shown(source.read(strip), request)
+            labels[inside] = shown[(rows[inside] - strip.top)[:, None], columns]
+    return labels
+
+
+def _shown(found: LabelBlock, request: ExportRequest) -> NDArray[np.uint8]:
+    """One label a pixel: of those that overlap, the most probable, the first of equals."""
+    labels = request.exported(found.labels)
+    if len(labels) == 1:
+        only: NDArray[np.uint8] = labels[0]
+        return only
+    values = found.block.values[[code - 1 for (code,) in request.labels.layers]]
+    likeliest = np.where(labels > 0, values.astype(np.float32), -1).argmax(axis=0)
+    shown: NDArray[np.uint8] = np.take_along_axis(labels, likeliest[None], axis=0)[0]
+    return shown
 
 
 def _under(length: int, step: float, available: int) -> NDArray[np.intp]:
@@ -151,18 +154,15 @@ def _under(length: int, step: float, available: int) -> NDArray[np.intp]:
     return np.minimum(indices, available - 1)
 
 
-def _rgb(color: str) -> tuple[int, int, int]:
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
-
-
 def _blend(
-    picture: NDArray[np.uint8], labels: NDArray[np.uint8], colors: tuple[str, ...]
+    picture: NDArray[np.uint8], labels: NDArray[np.uint8], request: ExportRequest
 ) -> NDArray[np.uint8]:
     """The picture with each label's colour laid over its greys.
 
     Over its colours a hue would not be the legend's: yellow over eosin is orange.
     """
-    table = np.array([(0, 0, 0), *(_rgb(color) for color in colors)], np.float32)
+    table = np.zeros((256, 3), np.float32)
+    table[list(request.codes)] = [request.rgb(code) for code in request.codes]
     grey = picture.mean(axis=2, dtype=np.float32, keepdims=True)
     laid = np.rint(grey * (1 - _OPACITY) + table[labels] * _OPACITY).astype(np.uint8)
     blended: NDArray[np.uint8] = np.where(labels[..., None] > 0, laid, picture)
@@ -170,11 +170,12 @@ def _blend(
 
 
 def _with_footer(
-    over: Image.Image, pm: ProbabilityMap, areas: AreaTable, downsample: YX
+    over: Image.Image, request: ExportRequest, areas: AreaTable, downsample: YX
 ) -> Image.Image:
+    pm = request.pm
     footer = Footer.below(Size(over.height, over.width))
     footer.line(_title(pm))
-    footer.legend(_entries(pm, areas))
+    footer.legend(_entries(request, areas))
     footer.line(*_remarks(pm, areas))
     footer.scale(_scale(pm, downsample, over.width), _scale_words(pm))
     footer.line(RESEARCH_USE, small=True)
@@ -197,11 +198,14 @@ def _title(pm: ProbabilityMap) -> str:
     return " - ".join([*names, f"model {pm.spec.name}", *state])
 
 
-def _entries(pm: ProbabilityMap, areas: AreaTable) -> list[Entry]:
+def _entries(request: ExportRequest, areas: AreaTable) -> list[Entry]:
     """A class each with its colour and share, then what of the tissue is in none."""
-    colors = dict(zip(pm.spec.classes, pm.spec.class_colors, strict=True))
-    rows = [*areas.classes, areas[UNCLASSIFIED]]
-    return [Entry(f"{row.name} {_extent(row)}", colors.get(row.name)) for row in rows]
+    colors = request.spec.class_colors
+    classes = [
+        Entry(f"{name} {_extent(areas[request.spec.classes[code - 1]])}", colors[code - 1])
+        for code, name in request.names.items()
+    ]
+    return [*classes, Entry(f"{UNCLASSIFIED} {_extent(areas[UNCLASSIFIED])}", None)]
 
 
 def _extent(row: AreaRow) -> str:
@@ -250,19 +254,8 @@ def _scale_words(pm: ProbabilityMap) -> str:
     return f"(scale {_SOURCES[pm.mpp_source]})" if pm.mpp_source is not None else ""
 
 
-def _provenance(pm: ProbabilityMap, rule: DecisionRule) -> PngInfo:
-    thresholds = dict(zip(pm.classes, rule.thresholds_for(pm.spec), strict=True))
-    if pm.spec.background is not None:
-        del thresholds[pm.classes[pm.spec.background]]
-    values = {
-        "notice": RESEARCH_USE,
-        "status": pm.status,
-        "thresholds": thresholds,
-        "clip_to_tissue": rule.clip_to_tissue,
-        "mpp_source": pm.mpp_source,
-        "result": pm.provenance,
-    }
+def _provenance(request: ExportRequest) -> PngInfo:
     info = PngInfo()
     info.add_text("Description", RESEARCH_USE)
-    info.add_itxt("napari_wsiseg", json.dumps(values, ensure_ascii=False))
+    info.add_itxt("napari_wsiseg", json.dumps(provenance(request), ensure_ascii=False))
     return info

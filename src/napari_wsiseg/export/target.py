@@ -2,43 +2,89 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from napari_wsiseg.errors import ExportError
+from napari_wsiseg.store import is_export
+from napari_wsiseg.store.files import sync_file, sync_folder, sync_tree
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise ExportError if nothing may be written to `path`: asked before any work is done."""
-    if path.is_dir():
+def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
+    """Raise ExportError if nothing may be written to `path`: asked before any work is done.
+
+    A folder is replaced only if it is an earlier export: never a result.
+    """
+    if path.is_dir() and not is_folder:
         raise ExportError(f"{path} is a folder; give the name of a file.")
+    if path.is_dir() and not is_export(path):
+        raise ExportError(f"{path} is there and is no export; choose another name.")
+    if path.is_file() and is_folder:
+        raise ExportError(f"{path} is a file, and this format is a folder; choose another name.")
     if path.exists() and not overwrite:
         raise ExportError(f"{path} is there already; choose another name, or overwrite it.")
-    if not path.absolute().parent.is_dir():
-        raise ExportError(f"There is no folder {path.absolute().parent}; make it first.")
+    parent = path.absolute().parent
+    # A result without a tissue mask has no folder of labels yet.
+    if not parent.is_dir() and not (parent.name == "labels" and parent.parent.is_dir()):
+        raise ExportError(f"There is no folder {parent}; make it first.")
 
 
 @contextmanager
-def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it if all goes well, else removed.
 
     Raises
     ------
     ExportError
-        If something is at `path` and `overwrite` is False, if a folder is there or none
-        around it, or if the disk refuses.
+        If `path` is not free, or if the disk refuses.
     """
-    check_free(path, overwrite=overwrite)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    check_free(path, is_folder=is_folder, overwrite=overwrite)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield partial
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
+        if is_folder:
+            sync_tree(partial)
+        else:
+            sync_file(partial)
+        _publish(partial, path)
+        sync_folder(path.absolute().parent)
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"{path} cannot be written ({reason}); check the folder, its rights and its space."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+@contextmanager
+def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """`new_target` for a file."""
+    with new_target(path, is_folder=False, overwrite=overwrite) as partial:
+        yield partial
+
+
+def _publish(partial: Path, path: Path) -> None:
+    """Give an export its name; an old folder steps aside first and is deleted last."""
+    if not path.is_dir():
+        partial.replace(path)
+        return
+    aside = partial.with_suffix(".old")
+    path.rename(aside)
+    try:
+        partial.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""The formats of exports: a table, so that a format is loaded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from napari_wsiseg.errors import ExportError
+from napari_wsiseg.export.request import ExportRequest, Origin, Step
+
+
+class Writer(Protocol):
+    """An exporter with its own options, checked when it is made."""
+
+    def write(self, request: ExportRequest, partial: Path, target: Path) -> Iterator[Step]:
+        """Write to `partial`, then read that back and compare.
+
+        Parameters
+        ----------
+        request
+            What is exported.
+        partial
+            Where to write. Nothing is there yet; it is renamed to `target` afterwards.
+        target
+            What the file will be called.
+
+        Raises
+        ------
+        ExportError
+            If what was written does not read back as it should.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFormat:
+    """A format that results can be exported to.
+
+    Parameters
+    ----------
+    name
+        As the user gives it.
+    text
+        What it is for, in a few words.
+    suffixes
+        What its files may end in; the first is the usual.
+    module, writer
+        Where its `Writer` is.
+    origin
+        Where (0, 0) lies unless the user says.
+    is_folder
+        Whether it is a folder, not a file.
+    """
+
+    name: str
+    text: str
+    suffixes: tuple[str, ...]
+    module: str
+    writer: str
+    origin: Origin = "slide"
+    is_folder: bool = False
+
+    def load(self, options: dict[str, Any]) -> Writer:
+        """Its writer with these options.
+
+        Raises
+        ------
+        ExportError
+            If an option is not this format's, or out of range.
+        """
+        writer: Writer = getattr(import_module(self.module), self.writer)(**options)
+        return writer
+
+
+FORMATS = {
+    entry.name: entry
+    for entry in (
+        ExportFormat(
+            "geojson",
+            "outlines for QuPath",
+            (".geojson", ".geojson.gz", ".json", ".json.gz"),
+            "napari_wsiseg.export.geojson",
+            "GeoJsonWriter",
+            origin="bounds",
+        ),
+        ExportFormat(
+            "ome-tiff",
+            "pyramidal labels or probabilities, with a script that imports them into QuPath",
+            (".ome.tif", ".ome.tiff"),
+            "napari_wsiseg.export.tiff",
+            "TiffWriter",
+        ),
+        ExportFormat(
+            "ome-zarr",
+            "pyramidal labels, inside the result or as a copy of their own",
+            (".ome.zarr", ".zarr"),
+            "napari_wsiseg.export.omezarr",
+            "OmeZarrWriter",
+            is_folder=True,
+        ),
+        ExportFormat(
+            "annotation-store",
+            "outlines for TIAToolbox",
+            (".db",),
+            "napari_wsiseg.export.annotation_store",
+            "AnnotationStoreWriter",
+        ),
+        ExportFormat(
+            "csv",
+            "a table of areas",
+            (".csv",),
+            "napari_wsiseg.export.csv",
+            "CsvWriter",
+        ),
+        ExportFormat(
+            "png",
+            "a picture of the slide with its labels, a legend and a scale bar",
+            (".png",),
+            "napari_wsiseg.export.png",
+            "PngWriter",
+        ),
+    )
+}
+
+
+def format_named(name: str) -> ExportFormat:
+    """The format of this name.
+
+    Raises
+    ------
+    ExportError
+        If there is none.
+    """
+    if name not in FORMATS:
+        raise ExportError(f"There is no export format {name!r}; there are {', '.join(FORMATS)}.")
+    return FORMATS[name]

@@ -1,0 +1,56 @@
+"""What every export says of itself; knows no format."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from napari_wsiseg.export.request import ExportRequest
+from napari_wsiseg.labels import threshold_scale
+from napari_wsiseg.notice import RESEARCH_USE
+from napari_wsiseg.store import EXPORT
+
+
+def provenance(request: ExportRequest) -> dict[str, Any]:
+    """How an export came to be, as plain JSON.
+
+    Slide, model and weights, rule and clean-up, origin, scale and versions; of a result
+    that is not complete, how far it is. No path, unless that was asked for.
+    """
+    import napari_wsiseg
+
+    pm, spec, rule = request.pm, request.spec, request.labels.rule
+    made = pm.provenance
+    slide = made.get("slide")
+    full = threshold_scale(spec)
+    thresholds = rule.thresholds_for(spec)
+    values = {
+        "notice": RESEARCH_USE,
+        # Tells an export from a result, which is never overwritten by one.
+        EXPORT: True,
+        "program": f"napari-wsiseg {napari_wsiseg.__version__}",
+        "slide": {name: slide.get(name) for name in ("stem", "fingerprint")}
+        if isinstance(slide, dict)
+        else None,
+        "model": made.get("model", spec.name),
+        "mode": spec.activation,
+        "thresholds": {
+            spec.classes[code - 1]: thresholds[code - 1] * full
+            for layer in request.labels.layers
+            for code in layer
+        },
+        "threshold_unit": "optical density" if spec.activation == "stain" else "probability",
+        "clip_to_tissue": rule.clip_to_tissue,
+        "cleanup": asdict(request.labels.cleanup),
+        "classes": {name: spec.classes[code - 1] for code, name in request.names.items()},
+        "origin": {"at": request.origin, "offset": [*request.offset]},
+        "mpp": None if pm.mpp is None else [*pm.mpp],
+        "mpp_source": pm.mpp_source,
+        "downsample": [*pm.downsample],
+        "status": pm.status,
+        "finished_chunks": [int(pm.finished.sum()), int(pm.finished.size)],
+        "result": made,
+    }
+    if request.with_paths:
+        values["paths"] = {"result": None if pm.path is None else str(pm.path.absolute())}
+    return values

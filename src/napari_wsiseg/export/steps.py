@@ -1,0 +1,216 @@
+"""`export`: any result to any format, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_wsiseg.errors import ExportError
+from napari_wsiseg.export.formats import ExportFormat, Writer, format_named
+from napari_wsiseg.export.request import ExportRequest, Origin, Step
+from napari_wsiseg.export.target import check_free, new_target
+from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
+from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.store import ProbabilityMap
+
+QUPATH_CLASSES = {
+    "Tumour": "Tumor",
+    "Inflammatory": "Immune cells",
+    "Others": "Other",
+}
+"""What QuPath calls classes that it knows by another name."""
+
+LABELS = "tissue-classes"
+"""What labels inside a result are called, unless the user says."""
+
+
+def export(
+    pm: ProbabilityMap,
+    path: str | os.PathLike[str] | None = None,
+    format: str = "geojson",  # noqa: A002 - that is what users call it
+    rule: DecisionRule = MODELS_OWN,
+    cleanup: Cleanup | None = None,
+    **options: Any,
+) -> Path:
+    """Write a result in a format that other programs open; to the end.
+
+    Parameters and errors as for `export_steps`.
+
+    Returns
+    -------
+    The file or folder that was written.
+    """
+    target = export_path(pm, path, format)
+    for _ in export_steps(pm, target, format, rule, cleanup, **options):
+        pass
+    return target
+
+
+def export_steps(
+    pm: ProbabilityMap,
+    path: str | os.PathLike[str] | None = None,
+    format: str = "geojson",  # noqa: A002 - as above
+    rule: DecisionRule = MODELS_OWN,
+    cleanup: Cleanup | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    aliases: Mapping[str, str] | Literal["qupath"] | None = None,
+    origin: Origin | None = None,
+    overwrite: bool = False,
+    with_paths: bool = False,
+    **options: Any,
+) -> Generator[Step, None, None]:
+    """Write a result in a format that other programs open, step by step.
+
+    It is streamed to a temporary name, read back and checked, and then renamed: what
+    stands there afterwards is whole, or what stood there before.
+
+    Parameters
+    ----------
+    pm
+        The map. Of one that still grows, what is there is exported, and its provenance
+        says so.
+    path
+        The file (for "ome-zarr" the folder) to write. None: beside the result; for
+        "ome-zarr" inside it, in `labels/tissue-classes`.
+    format
+        "geojson", "ome-tiff", "ome-zarr", "annotation-store", "csv" or "png".
+    rule
+        What makes a label.
+    cleanup
+        What is done to labels then.
+    classes
+        The classes that are exported; None: all but the background.
+    aliases
+        Other names for classes, by the model's names; "qupath": those that QuPath knows.
+    origin
+        Whether (0, 0) is the corner of the slide or of its scanned part ("bounds"), where
+        QuPath has it; None: "bounds" for "geojson", else "slide".
+    overwrite
+        Whether an earlier export is replaced.
+    with_paths
+        Whether the provenance may name paths.
+    options
+        The format's own: see the class that writes it, such as `GeoJsonWriter`.
+
+    Yields
+    ------
+    Step
+        After each strip, with remarks where the user should know of something.
+
+    Raises
+    ------
+    ExportError
+        If something is in the way, an option is not the format's, the disk refuses, or
+        what was written does not read back as it should.
+    JobError
+        If the model has no such class, or the slide no scale where one is needed.
+    StoreError
+        If the map cannot be read.
+    """
+    chosen = format_named(format)
+    writer = chosen.load(options)
+    target = export_path(pm, path, format)
+    _check_suffix(target, chosen, pm)
+    if origin not in (None, "slide", "bounds"):
+        raise ExportError(f"origin cannot be {origin!r}; give 'slide' or 'bounds'.")
+    codes = _codes(classes, pm.spec)
+    names = _names(aliases, codes, pm.spec)
+    with LabelMap(pm, rule, cleanup) as labels:
+        request = ExportRequest(labels, codes, names, origin or chosen.origin, with_paths)
+        parts = _inside_result(request, target) or [(request, target)]
+        for _, where in parts:
+            check_free(where, is_folder=chosen.is_folder, overwrite=overwrite)
+        if pm.status != "complete":
+            finished = f"{pm.finished.sum()} of {pm.finished.size} chunks are finished"
+            yield Step("reading", 0.0, f"The result is {pm.status}: {finished}.")
+        for part in labels.prepare():
+            yield Step("cleaning up", part)
+        for part_request, where in parts:
+            yield from _write(writer, chosen, part_request, where, overwrite=overwrite)
+    yield Step("done", 1.0)
+
+
+def export_path(
+    pm: ProbabilityMap,
+    path: str | os.PathLike[str] | None,
+    format: str,  # noqa: A002 - as above
+) -> Path:
+    """Where an export goes when `path` is given, or not.
+
+    Raises
+    ------
+    ExportError
+        If there is no such format, or no path and the map is not on disk.
+    """
+    chosen = format_named(format)
+    if path is not None:
+        return Path(path)
+    if pm.path is None:
+        raise ExportError("The map is in memory and has no place of its own; give a path.")
+    if chosen.is_folder:
+        return pm.path / "labels" / LABELS
+    stem = pm.path.name.removesuffix(".zarr").removesuffix(".ome")
+    return pm.path.with_name(stem + chosen.suffixes[0])
+
+
+def _write(
+    writer: Writer, chosen: ExportFormat, request: ExportRequest, target: Path, *, overwrite: bool
+) -> Iterator[Step]:
+    with new_target(target, is_folder=chosen.is_folder, overwrite=overwrite) as partial:
+        yield from writer.write(request, partial, target)
+    if _is_inside(request.pm, target):
+        from napari_wsiseg.export.omezarr import list_label
+
+        list_label(target.parent.parent, target.name)
+
+
+def _check_suffix(target: Path, chosen: ExportFormat, pm: ProbabilityMap) -> None:
+    if _is_inside(pm, target) or target.name.lower().endswith(chosen.suffixes):
+        return
+    raise ExportError(
+        f"{target.name} is no name for {chosen.name}; let it end in {' or '.join(chosen.suffixes)}."
+    )
+
+
+def _is_inside(pm: ProbabilityMap, target: Path) -> bool:
+    """Whether the target is a label image of the result itself."""
+    return pm.path is not None and target.absolute().parent == (pm.path / "labels").absolute()
+
+
+def _inside_result(request: ExportRequest, target: Path) -> list[tuple[ExportRequest, Path]]:
+    """Inside a result, classes that may overlap have a label image each."""
+    if not _is_inside(request.pm, target) or request.spec.exclusive:
+        return []
+    from napari_wsiseg.export.omezarr import folder_names
+
+    folders = folder_names(list(request.names.values()))
+    return [
+        (
+            replace(request, codes=(code,), names={code: name}),
+            target.with_name(f"{target.name}-{folder}"),
+        )
+        for (code, name), folder in zip(request.names.items(), folders, strict=True)
+    ]
+
+
+def _codes(classes: Sequence[str] | None, spec: ModelSpec) -> tuple[int, ...]:
+    if classes is None:
+        return tuple(i + 1 for i in range(len(spec.classes)) if i != spec.background)
+    if not classes or isinstance(classes, str):
+        raise ExportError(f"classes is {classes!r}; give a list of at least one class.")
+    return tuple(sorted({label_of(name, spec) for name in classes}))
+
+
+def _names(
+    aliases: Mapping[str, str] | Literal["qupath"] | None, codes: tuple[int, ...], spec: ModelSpec
+) -> dict[int, str]:
+    if aliases == "qupath":
+        aliases = {own: theirs for own, theirs in QUPATH_CLASSES.items() if own in spec.classes}
+    renamed = {label_of(own, spec): shown for own, shown in (aliases or {}).items()}
+    if "" in renamed.values():
+        raise ExportError("A class cannot be called ''; give it a name.")
+    return {code: renamed.get(code, spec.classes[code - 1]) for code in codes}

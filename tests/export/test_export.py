@@ -1,0 +1,252 @@
+"""What holds for exports in every format: where they go, what they say, what they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import napari_wsiseg as ws
+from maps import SIGMOID, SOFTMAX, STAIN, map_of
+from napari_wsiseg.errors import ExportError, JobError
+from napari_wsiseg.export import FORMATS, Step, export, export_steps
+from napari_wsiseg.export.provenance import provenance
+from napari_wsiseg.export.request import ExportRequest
+from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
+from napari_wsiseg.notice import RESEARCH_USE
+from napari_wsiseg.slides import open_slide
+from napari_wsiseg.store import ProbabilityMap, is_export, is_result
+
+SHAPE = (40, 60)
+
+
+def values(classes=3):
+    """Thirds of the height, a class each."""
+    found = np.zeros((classes, *SHAPE))
+    for index, rows in enumerate(np.array_split(np.arange(SHAPE[0]), classes)):
+        found[index, rows] = 1
+    return found
+
+
+@pytest.fixture
+def result(tmp_path):
+    path = tmp_path / "slide.ome.zarr"
+    with map_of(values(), SOFTMAX, path=path):
+        pass
+    with ProbabilityMap.open(path) as pm:
+        yield pm
+
+
+def options_of(name):
+    return {"slide": open_slide(np.full((*SHAPE, 3), 200, np.uint8))} if name == "png" else {}
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_writes_beside_the_result_and_leaves_nothing_else(tmp_path, result, name):
+    before = names_in(tmp_path)
+    path = export(result, format=name, **options_of(name))
+    assert path.exists()
+    if FORMATS[name].is_folder:
+        assert path == result.path / "labels" / "tissue-classes"
+        assert names_in(tmp_path) == before
+        assert set(names_in(path.parent)) == {"tissue-classes", "zarr.json"}
+    else:
+        assert path == tmp_path / f"slide{FORMATS[name].suffixes[0]}"
+        assert not [left for left in names_in(tmp_path) if "partial" in left]
+        beside = {"slide.groovy"} if name == "ome-tiff" else set()
+        assert set(names_in(tmp_path)) == {*before, path.name, *beside}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_covered_is_exported_as_nothing(tmp_path, name):
+    covered = np.zeros(SHAPE, bool)
+    with map_of(values(), SOFTMAX, coverage=covered) as pm:
+        path = export(pm, tmp_path / f"a{FORMATS[name].suffixes[0]}", name, **options_of(name))
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_there_is_kept_unless_told(tmp_path, result, name):
+    path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+    export(result, path, name, **options_of(name))
+    with pytest.raises(ExportError, match="is there already"):
+        export(result, path, name, **options_of(name))
+    export(result, path, name, overwrite=True, **options_of(name))
+    assert not [left for left in names_in(tmp_path) if "partial" in left or "old" in left]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_that_is_broken_off_leaves_what_was_there(tmp_path, result, name):
+    path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+    before = names_in(tmp_path)
+    steps = export_steps(result, path, name, **options_of(name))
+    assert isinstance(next(steps), Step)
+    steps.close()
+    assert names_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if not FORMATS[name].is_folder])
+def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, result, name):
+    resource = pytest.importorskip("resource", reason="only POSIX limits a file's size")
+    path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+    before = names_in(tmp_path)
+    options = options_of(name)
+    list(export_steps(result, path, name, **options))  # everything is loaded
+    path.unlink()
+    (tmp_path / "a.groovy").unlink(missing_ok=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(ExportError, match="cannot be written"):
+            export(result, path, name, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names_in(tmp_path) == before
+
+
+def test_a_result_is_never_replaced_by_an_export(tmp_path, result):
+    other = tmp_path / "other.ome.zarr"
+    shutil.copytree(result.path, other)
+    foreign = tmp_path / "foreign.ome.zarr"
+    foreign.mkdir()
+    (foreign / "precious").write_text("mine")
+    for path in (other, foreign, result.path):
+        with pytest.raises(ExportError, match="is no export"):
+            export(result, path, "ome-zarr", overwrite=True)
+    assert is_result(other)
+    assert names_in(foreign) == ["precious"]
+
+
+def test_the_tissue_mask_is_never_replaced(tmp_path):
+    path = tmp_path / "a.ome.zarr"
+    with map_of(values(), SOFTMAX, tissue=np.ones(SHAPE, bool), path=path):
+        pass
+    with ProbabilityMap.open(path) as pm, pytest.raises(ExportError, match="is no export"):
+        export(pm, path / "labels" / "tissue", "ome-zarr", overwrite=True)
+
+
+def test_an_exported_copy_is_no_result(tmp_path, result):
+    copy = export(result, tmp_path / "copy.ome.zarr", "ome-zarr")
+    assert is_export(copy)
+    assert not is_result(copy)
+    with pytest.raises(ws.StoreError, match="no result"):
+        ProbabilityMap.open(copy)
+
+
+def test_labels_inside_a_result_are_listed_beside_its_tissue(tmp_path):
+    path = tmp_path / "a.ome.zarr"
+    with map_of(values(2), SIGMOID, tissue=np.ones(SHAPE, bool), path=path):
+        pass
+    with ProbabilityMap.open(path) as pm:
+        export(pm, format="ome-zarr")
+        listed = json.loads((path / "labels" / "zarr.json").read_text())["attributes"]["ome"]
+        assert listed["labels"] == ["tissue", "tissue-classes-Nuclei", "tissue-classes-Glands"]
+        assert ProbabilityMap.open(path).tissue is not None
+
+
+def test_a_result_that_is_not_complete_says_so(tmp_path):
+    with map_of(values(), SOFTMAX) as pm:
+        pm._home.set_state(ws.store.state.State("cancelled"))
+        steps = list(export_steps(pm, tmp_path / "a.csv", "csv"))
+    assert "The result is cancelled: 12 of 12 chunks are finished." in [s.remark for s in steps]
+    assert '"status": "cancelled"' in (tmp_path / "a.csv").read_text()
+
+
+def request_of(pm, rule=None, **changes):
+    labels = LabelMap(pm, rule or DecisionRule(), Cleanup(smooth_um=1))
+    names = {1: "Tumor"}
+    return ExportRequest(labels, (1,), names, **{"origin": "slide", **changes})
+
+
+def test_the_provenance_tells_what_was_done_and_no_path(tmp_path, result):
+    told = provenance(request_of(result, DecisionRule({"Tumour": 0.6})))
+    json.dumps(told, allow_nan=False)
+    assert told["notice"] == RESEARCH_USE
+    assert told["mode"] == "softmax"
+    assert told["thresholds"] == {"Tumour": 0.6, "Stroma": 0.0, "Other": 0.0}
+    assert told["cleanup"] == {"min_object_um2": 0, "fill_hole_um2": 0, "smooth_um": 1}
+    assert told["classes"] == {"Tumor": "Tumour"}
+    assert told["origin"] == {"at": "slide", "offset": [0, 0]}
+    assert told["mpp_source"] == "metadata"
+    assert told["status"] == "complete"
+    assert str(tmp_path) not in json.dumps(told)
+    told = provenance(request_of(result, with_paths=True))
+    assert told["paths"] == {"result": str(result.path)}
+
+
+def test_thresholds_of_stains_are_told_in_optical_density():
+    told = provenance(request_of(map_of(values(2), STAIN)))
+    assert told["thresholds"] == {"Hematoxylin": 0.1, "DAB": 0.25}
+    assert told["threshold_unit"] == "optical density"
+
+
+def test_the_origin_is_the_scanned_part_where_it_is_asked_for(result):
+    object.__setattr__(result.layout, "slide_bounds", Region(7, 3, Size(20, 20)))
+    assert request_of(result).offset == YX(0, 0)
+    assert request_of(result, origin="bounds").offset == YX(7, 3)
+
+
+def test_the_scanned_part_is_kept_in_a_result(tmp_path):
+    from dataclasses import replace
+
+    from napari_wsiseg.memory import Workspace
+    from napari_wsiseg.store import MapWriter, RunInfo
+
+    bounds = Region(7, 3, Size(20, 20))
+    layout = replace(map_of(values(), SOFTMAX).layout, slide_bounds=bounds)
+    path = tmp_path / "a.ome.zarr"
+    MapWriter.create(path, layout, RunInfo({}), Workspace(10**9, tmp_path)).close()
+    assert ProbabilityMap.open(path).slide_bounds == bounds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"format": "shapefile"}, ExportError, "there are geojson, ome-tiff"),
+        ({"format": "csv", "path": "a.txt"}, ExportError, r"end in \.csv"),
+        ({"format": "csv", "per": "class"}, ExportError, "no field 'per'"),
+        ({"format": "geojson", "per": "slide"}, ExportError, "per cannot be 'slide'"),
+        ({"format": "png"}, ExportError, "slide"),
+        ({"classes": ["Tumor"]}, JobError, "did you mean 'Tumour'"),
+        ({"classes": []}, ExportError, "at least one class"),
+        ({"classes": "Tumour"}, ExportError, "give a list"),
+        ({"aliases": {"Tumor": "T"}}, JobError, "did you mean 'Tumour'"),
+        ({"aliases": {"Tumour": ""}}, ExportError, "cannot be called ''"),
+        ({"rule": DecisionRule({"tumour": 0.5})}, JobError, "did you mean 'Tumour'"),
+        ({"origin": "corner"}, ExportError, "origin cannot be 'corner'"),
+        ({"path": "none/a.geojson"}, ExportError, "There is no folder"),
+    ],
+    ids=str,
+)
+def test_bad_questions_are_one_error_before_any_work(
+    tmp_path, monkeypatch, result, arguments, error, words
+):
+    monkeypatch.chdir(tmp_path)
+    before = names_in(tmp_path)
+    with pytest.raises(error, match=words):
+        export(result, **{"path": "a.geojson", **arguments})
+    assert names_in(tmp_path) == before
+
+
+def test_a_map_in_memory_needs_a_path(tmp_path):
+    with map_of(values(), SOFTMAX, mpp=None) as pm:
+        with pytest.raises(ExportError, match="in memory"):
+            export(pm)
+        with pytest.raises(JobError, match="no scale"):
+            export(pm, tmp_path / "a.csv", "csv", cleanup=Cleanup(min_object_um2=3))
+
+
+def test_qupaths_names_are_known(tmp_path):
+    path = export(map_of(values(), SOFTMAX), tmp_path / "a.geojson", aliases="qupath")
+    names = {
+        feature["properties"]["classification"]["name"]
+        for feature in json.loads(path.read_text())["features"]
+    }
+    assert names == {"Tumor", "Stroma", "Other"}
