@@ -1,7 +1,8 @@
-"""The commands and examples of the README, the start page and the command line's page work."""
+"""The commands and examples of the README and of the pages for users work."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -9,15 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import napari_wsiseg as ws
+from maps import SOFTMAX, STAIN, map_of
 from napari_wsiseg.cli.report import plan_words
 from napari_wsiseg.notice import RESEARCH_USE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "docs/index.md", "docs/command-line.md")
+WITH_A_SLIDE = ("README.md", "docs/index.md", "docs/command-line.md")
+WITH_RESULTS = ("docs/thresholds.md", "docs/exports.md")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -29,14 +33,40 @@ def commands(page: str) -> list[str]:
     return [line for block in blocks(page, "sh") for line in block.splitlines()]
 
 
-# The demo has a test of its own.
-USES = sorted({c for page in PAGES for c in commands(page) if c.startswith("napari-wsiseg ")})
-USES.remove("napari-wsiseg demo")
+def uses(page: str) -> list[str]:
+    """Its commands, in order; the demo has a test of its own."""
+    found = [line for line in commands(page) if line.startswith("napari-wsiseg ")]
+    assert found
+    return [line for line in found if line != "napari-wsiseg demo"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slide: Path) -> Path:
     (tmp_path / "slide.svs").write_bytes(real_slide.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the pages speak of: results, annotations and a preset, in the current folder."""
+    values = np.zeros((3, 64, 96))
+    values[0, :, :40], values[1, :, 40:] = 0.9, 0.7
+    for name, spec in (("slide", SOFTMAX), ("stain", STAIN)):
+        map_of(values[: len(spec.classes)], spec, path=tmp_path / f"{name}.ome.zarr").close()
+    (tmp_path / "results").mkdir()
+    map_of(values, SOFTMAX, path=tmp_path / "results" / "other.ome.zarr").close()
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "agreement").mkdir()
+    ws.save_preset(ws.DecisionRule({"Tumour": 0.6}), SOFTMAX, tmp_path / "lab.json")
+    square = [[[0, 0], [30, 0], [30, 30], [0, 30], [0, 0]]]
+    kind = {"classification": {"name": "Tumour"}}
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": square},
+        "properties": kind,
+    }
+    (tmp_path / "annotations.geojson").write_text(json.dumps(feature))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -88,24 +118,41 @@ def test_the_demo_needs_no_network_and_shows_areas_a_picture_and_a_map(
     assert list((tmp_path / "wsiseg-demo").glob("*.ome.zarr/zarr.json"))
 
 
-@pytest.mark.parametrize("command", USES)
-def test_a_command_for_users_works(command: str, folder: Path) -> None:
-    assert run(command)
+@pytest.mark.parametrize("page", WITH_A_SLIDE)
+def test_the_commands_work_in_order(page: str, folder: Path) -> None:
+    for command in uses(page):
+        assert run(command), command
+
+
+@pytest.mark.parametrize("page", WITH_RESULTS)
+def test_the_commands_on_results_work(page: str, results: Path) -> None:
+    for command in uses(page):
+        assert run(command), command
+
+
+def run_example(page: str) -> None:
+    for example in blocks(page, "python"):
+        answer = subprocess.run(
+            [sys.executable, "-W", "error", "-c", example],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        )
+        assert answer.returncode == 0, answer.stderr
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_the_python_example_works(page: str, folder: Path) -> None:
-    (example,) = blocks(page, "python")
-    answer = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )
-    assert answer.returncode == 0, answer.stderr
+    run_example(page)
     with ws.ProbabilityMap.open(folder / "slide.ome.zarr") as result:
         assert result.status == "complete"
+
+
+@pytest.mark.parametrize("page", WITH_RESULTS)
+def test_the_python_example_on_results_works(page: str, results: Path) -> None:
+    (results / "lab.json").unlink()
+    run_example(page)
 
 
 def test_the_plan_is_told_as_it_stands_there(folder: Path) -> None:

@@ -183,7 +183,7 @@ class TestOptions:
 
 def test_going_on_keeps_the_precision_that_the_result_was_begun_in(slide, tmp_path, monkeypatch):
     """What "auto" stands for differs by machine; a result is gone on with as it was begun."""
-    from napari_wsiseg.cli import segment
+    from napari_wsiseg.engine import inputs
 
     class Wide:
         """Answers the same in any precision, and says in which it was loaded."""
@@ -196,11 +196,13 @@ def test_going_on_keeps_the_precision_that_the_result_was_begun_in(slide, tmp_pa
     inner = ws.load_model("he-stain")
     loaded = []
 
-    def load(*_, precision, **__):
+    def load(model, *, precision="", **_):
+        if isinstance(model, Wide):
+            return model
         loaded.append(precision)
         return Wide(precision)
 
-    monkeypatch.setattr(segment, "load_model", load)
+    monkeypatch.setattr(inputs, "load_model", load)
     common = ["segment", str(slide), "-o", str(tmp_path), "--tissue", "none"]
     assert run([*common, "--precision", "fp32", "--region", "0,0,9,9"]) == 0
     assert run(common) == 0

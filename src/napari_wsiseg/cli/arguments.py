@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import glob
-import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.errors import JobError, SlideError, SlideWarning
 from napari_wsiseg.geometry import Polygon, Region, Size
+from napari_wsiseg.regions import read_outlines
 
 Number = TypeVar("Number", int, float)
 
@@ -112,42 +112,14 @@ def _box(text: str) -> Region | None:
 
 
 def _outlines(text: str) -> list[Polygon]:
-    """The outer rings of a GeoJSON file's polygons, from (x, y) to (y, x)."""
+    """The outer rings of a GeoJSON file's polygons."""
     path = Path(text)
     if not path.is_file():
         raise JobError(
             f"--region {text!r} is neither 'top,left,height,width' in level-0 pixels "
             "nor a GeoJSON file."
         )
-    try:
-        rings = list(_rings(json.loads(path.read_text(encoding="utf-8"))))
-        outlines: list[Polygon] = [
-            tuple((float(y), float(x)) for x, y, *_ in ring[:-1]) for ring in rings
-        ]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise JobError(
-            f"{path} cannot be read as GeoJSON ({type(error).__name__}: {error})."
-        ) from error
-    if not outlines:
-        raise JobError(f"{path} holds no Polygon; draw the regions as polygons in level-0 pixels.")
-    return outlines
-
-
-def _rings(shape: dict[str, object]) -> Iterator[list[list[float]]]:
-    match shape:
-        case {"type": "FeatureCollection", "features": list(members)} | {
-            "type": "GeometryCollection",
-            "geometries": list(members),
-        }:
-            for member in members:
-                yield from _rings(member)
-        case {"type": "Feature", "geometry": dict(geometry)}:
-            yield from _rings(geometry)
-        case {"type": "Polygon", "coordinates": [list(outer), *_]}:
-            yield outer
-        case {"type": "MultiPolygon", "coordinates": list(polygons)}:
-            for outer, *_ in polygons:
-                yield outer
+    return list(read_outlines(path))
 
 
 def find_slides(arguments: Iterable[str]) -> list[Path]:

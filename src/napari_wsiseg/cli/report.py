@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.cli.terminal import out, print_table
 from napari_wsiseg.cli.words import SCALE_SOURCES, about, in_bytes, in_mpp, several
-from napari_wsiseg.measure import AreaRow, AreaTable, stain_readout
+from napari_wsiseg.measure import AreaRow, AreaTable, in_digits, stain_readout
 from napari_wsiseg.notice import RESEARCH_USE
 
 if TYPE_CHECKING:
     from napari_wsiseg.engine import RunPlan
+    from napari_wsiseg.models import StainVectors
     from napari_wsiseg.store import ProbabilityMap
 
 
@@ -31,6 +32,15 @@ def plan_words(plan: RunPlan) -> str:
     return ", ".join(parts)
 
 
+def stain_words(stains: StainVectors) -> str:
+    """Like "glass (231, 229, 232), stains (0.65, 0.70, 0.29) and (0.22, 0.80, 0.56): estimated"."""
+    glass = ", ".join(f"{value:.0f}" for value in stains.background)
+    first, second = (
+        ", ".join(f"{value:.2f}" for value in vector) for vector in (stains.first, stains.second)
+    )
+    return f"glass ({glass}), stains ({first}) and ({second}): {stains.source}"
+
+
 def print_result(result: ProbabilityMap, areas: AreaTable) -> None:
     """Print where the result is, its areas, and what they rest on."""
     out()
@@ -45,13 +55,22 @@ def print_result(result: ProbabilityMap, areas: AreaTable) -> None:
 
 def print_areas(areas: AreaTable) -> None:
     """Print a row a class, and the scale that the areas rest on."""
+    print_table_of(areas)
+    out(scale_words(areas))
+
+
+def print_table_of(areas: AreaTable) -> None:
+    """Print a row a class."""
     scaled = areas.mpp is not None
     titles = ["Class", "Pixels", *(["mm²"] if scaled else []), "% of analysed tissue"]
     print_table(titles, (_cells(row, scaled=scaled) for row in areas.rows), numbers_from=1)
+
+
+def scale_words(areas: AreaTable) -> str:
+    """The scale that the areas rest on, in a sentence."""
     if areas.mpp is None or areas.mpp_source is None:
-        out("Scale unknown: areas are in pixels and %.")
-    else:
-        out(f"mm² at {in_mpp(areas.mpp)}; the slide's scale is {SCALE_SOURCES[areas.mpp_source]}.")
+        return "Scale unknown: areas are in pixels and %."
+    return f"mm² at {in_mpp(areas.mpp)}; the slide's scale is {SCALE_SOURCES[areas.mpp_source]}."
 
 
 def result_values(result: ProbabilityMap, areas: AreaTable) -> dict[str, Any]:
@@ -62,15 +81,7 @@ def result_values(result: ProbabilityMap, areas: AreaTable) -> dict[str, Any]:
         "size": {"height": result.size.height, "width": result.size.width},
         "mpp": None if areas.mpp is None else list(areas.mpp),
         "mpp_source": areas.mpp_source,
-        "areas": [
-            {
-                "name": row.name,
-                "pixels": row.pixels,
-                "area_mm2": row.area_mm2,
-                "fraction_of_analysed_tissue": row.fraction,
-            }
-            for row in areas.rows
-        ],
+        "areas": area_values(areas),
         "failed_patches": [
             {"row": patch.row, "column": patch.column, "reason": patch.reason}
             for patch in result.failed_patches
@@ -78,7 +89,25 @@ def result_values(result: ProbabilityMap, areas: AreaTable) -> dict[str, Any]:
     }
 
 
+def area_values(areas: AreaTable) -> list[dict[str, Any]]:
+    """A table as plain JSON."""
+    return [
+        {
+            "name": row.name,
+            "pixels": row.pixels,
+            "area_mm2": row.area_mm2,
+            "fraction_of_analysed_tissue": row.fraction,
+        }
+        for row in areas.rows
+    ]
+
+
 def _cells(row: AreaRow, *, scaled: bool) -> list[str]:
     share = "" if row.fraction is None else f"{100 * row.fraction:.1f}"
-    area = [] if not scaled or row.area_mm2 is None else [f"{row.area_mm2:,.3f}"]
+    area = [] if not scaled or row.area_mm2 is None else [_mm2(row.area_mm2)]
     return [row.name, f"{row.pixels:,}", *area, share]
+
+
+def _mm2(area: float) -> str:
+    # "0.000" would say that there is nothing.
+    return in_digits(area) if 0 < area < 0.0005 else f"{area:,.3f}"

@@ -1,0 +1,38 @@
+"""Finds results in folders and patterns."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from napari_wsiseg.errors import JobError
+from napari_wsiseg.store import is_result
+
+
+def find_results(arguments: Iterable[str]) -> list[Path]:
+    """Results, folders of results and patterns -> results, in the order given, each once.
+
+    A path that is named and is no result, and holds none, is taken as it is: what is wrong
+    with it is said when it is opened, and stops no other.
+
+    Raises
+    ------
+    JobError
+        If a pattern stands for nothing.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument).expanduser()
+        if path.is_dir() and not is_result(path):
+            results = [member for member in sorted(path.iterdir()) if is_result(member)] or [path]
+        elif path.exists() or not glob.has_magic(argument):
+            results = [path]
+        else:
+            # Not `Path.glob`: a pattern may start anywhere, also at a root.
+            names = glob.glob(str(path), recursive=True)  # noqa: PTH207
+            results = [Path(name) for name in sorted(names) if is_result(Path(name))]
+        if not results:
+            raise JobError(f"There is no result that {argument} stands for; check the pattern.")
+        found.update(dict.fromkeys(results))
+    return list(found)
