@@ -337,7 +337,7 @@ class TestReading:
     def test_blocks_make_no_difference(self, monkeypatch):
         with open_slide(he_slide(), mpp=MPP) as slide:
             whole = find_tissue(slide)
-            monkeypatch.setattr("napari_wsiseg.tissue.find._BLOCK_SIDE", 37)
+            monkeypatch.setattr("napari_wsiseg.slides.overview._BLOCK_SIDE", 37)
             parts = find_tissue(slide)
         assert whole.sha256 == parts.sha256
         assert whole.parameters == parts.parameters

@@ -14,12 +14,10 @@ from napari_wsiseg import __version__
 from napari_wsiseg.cli.options import Verbose
 from napari_wsiseg.cli.result_verbs import compare, export, measure
 from napari_wsiseg.cli.segment_verb import segment
-from napari_wsiseg.cli.terminal import fail, out, prepare_streams, say
+from napari_wsiseg.cli.terminal import INTERRUPTED, fail, out, prepare_streams, say
 from napari_wsiseg.cli.verbs import demo, info, list_models
 from napari_wsiseg.errors import WsisegError
 from napari_wsiseg.notice import RESEARCH_USE
-
-INTERRUPTED = 130
 
 # typer's own click or the package of that name: it depends on typer's version.
 _ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_wsiseg.cli import report
 from napari_wsiseg.cli.interrupt import Interrupt
 from napari_wsiseg.cli.progress import shown_progress, tell
-from napari_wsiseg.cli.terminal import fail, out, say, sentence, warn
+from napari_wsiseg.cli.terminal import INTERRUPTED, fail, out, say, sentence, warn
 from napari_wsiseg.cli.words import several
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import plan, segment
@@ -28,8 +28,6 @@ from napari_wsiseg.slides import Slide, open_slide
 
 if TYPE_CHECKING:
     from napari_wsiseg.store import ProbabilityMap
-
-INTERRUPTED = 130
 
 
 @dataclass

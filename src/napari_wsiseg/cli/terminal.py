@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+INTERRUPTED = 130
+"""The exit status of what was interrupted, as shells have it for Ctrl-C."""
+
 _PLAIN = str.maketrans(
     {"µ": "u", "μ": "u", "²": "2", "→": "->", "≥": ">=", "×": "x", "–": "-", "·": "-", "…": "..."}
 )

@@ -8,7 +8,7 @@ with the same margin, and wastes less of its arithmetic on margins.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -23,12 +23,13 @@ LONGEST_CALL = 5.0
 """Seconds that one predict call may take, so that a run answers soon when told to stop."""
 
 _LARGEST_SIDE = 4096
+# Input pixels: of a UNet, 1.6 s on two server cores and less than that on a GPU.
+_LARGEST = {"cpu": 2**21, "gpu": 2**24}
+# Calls of large patches take up to 1.5 times what small ones foretell: they leave the caches.
+_SAFETY = 1.5
 _TIMED_OUTPUTS = (64, 512)
-# The least of a few: what else a machine does makes a call longer, never shorter.
 _SAMPLES = 3
 _SAMPLING_SECONDS = 2.0
-# Calls of 4 Mpx took 1.5 to 2.1 times what small ones foretell: they leave the caches.
-_SAFETY = 2.0
 _CHOICES = 24
 
 
@@ -51,9 +52,20 @@ class CallCost:
         return self.per_input * patch_input.area + self.per_output * patch_output.area
 
 
-# Where no model is at hand to be timed: near a ResNet-50 UNet in float32 on two server cores
-# (5e-7 and 1.5e-6, measured).
-_TYPICAL = CallCost(per_input=4e-7, per_output=1.2e-6)
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a model takes.
+
+    Parameters
+    ----------
+    now
+        By the clock: for forecasts.
+    alone
+        Had the model the machine to itself: for what should be the same on a busy day.
+    """
+
+    now: CallCost
+    alone: CallCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,8 @@ class FieldSearch:
         As in the job.
     scale
         As in the grid.
-    cost
-        What a predict call costs; None: unknown.
+    largest
+        Input pixels of the largest patch allowed, besides the model's own.
     fits
         Whether a grid fits the memory budget.
     """
@@ -80,7 +92,7 @@ class FieldSearch:
     tissue: TissueTable | None
     min_mask_ratio: float
     scale: int
-    cost: CallCost | None
+    largest: int
     fits: Callable[[PatchGrid], bool]
 
     def grid(self, patch_input: Size, patch_output: Size, stride: Size) -> PatchGrid:
@@ -92,18 +104,16 @@ class FieldSearch:
 def widest_sensible(spec: ModelSpec, search: FieldSearch) -> PatchGrid:
     """The grid with the least arithmetic on this slide, overshoot included.
 
-    Arithmetic is counted in pixels that go in, so that the clock has no part in the choice
-    but for `largest_patch`. Outputs are multiples of the model's `shift_period`, the margin
-    is the model's, and patches do not overlap. The model's own shapes, unless others take
-    less.
+    Arithmetic is counted in pixels that go in: no clock has a part in it. Outputs are
+    multiples of the model's `shift_period`, the margin is the model's, and patches do not
+    overlap. The model's own shapes, unless others take less.
     """
     period = spec.shift_period or 1
     margin = margins(spec)
-    largest = largest_patch(spec, search.cost or _TYPICAL)
     best = _own_grid(spec, search, period)
     for output in _outputs(spec, search.canvas, period):
         patch = Size(output.height + margin.height, output.width + margin.width)
-        if patch.area > largest:
+        if patch.area > search.largest:
             continue
         grid = search.grid(patch, output, output)
         if _arithmetic(grid) < _arithmetic(best) and search.fits(grid):
@@ -111,22 +121,31 @@ def widest_sensible(spec: ModelSpec, search: FieldSearch) -> PatchGrid:
     return best
 
 
-def largest_patch(spec: ModelSpec, cost: CallCost) -> int:
-    """Input pixels of the largest patch whose call surely ends within `LONGEST_CALL`.
+def largest_patch(spec: ModelSpec, device: str, alone: CallCost | None) -> int:
+    """Input pixels of the largest patch whose call ends within `LONGEST_CALL`.
 
-    The model's own patch times a power of 2: coarse, so that two timings of one machine
-    seldom differ in it. Never less than the model's own.
+    Settled by the kind of device; a machine that is too slow even so gets a half of it, or a
+    quarter, and so on. Never less than the model's own patch.
+
+    Parameters
+    ----------
+    spec
+        Of the model.
+    device
+        Where it computes, as torch names it.
+    alone
+        What a call costs when nothing disturbs it; None: not known.
     """
-    margin = margins(spec)
-    area = Size(*spec.patch_input_shape).area
-    while area < (_LARGEST_SIDE + max(margin.height, margin.width)) ** 2:
+    own, margin = Size(*spec.patch_input_shape).area, margins(spec)
+    area = _LARGEST["cpu" if device == "cpu" else "gpu"]
+    while alone is not None and area > own:
         # Of all patches of an area, the square one has the largest output.
-        side = isqrt(2 * area)
+        side = isqrt(area)
         output = Size(max(side - margin.height, 0), max(side - margin.width, 0))
-        if _SAFETY * cost.seconds(Size(side, side), output) > LONGEST_CALL:
+        if _SAFETY * alone.seconds(Size(side, side), output) <= LONGEST_CALL:
             break
-        area *= 2
-    return area
+        area //= 2
+    return max(area, own)
 
 
 def _arithmetic(grid: PatchGrid) -> tuple[int, int]:
@@ -149,36 +168,60 @@ def margins(spec: ModelSpec) -> Size:
     return Size(ih - oh, iw - ow)
 
 
-def time_model(segmenter: Segmenter) -> CallCost:
+def time_model(segmenter: Segmenter) -> Timing:
     """Time patches of glass: small ones of two sizes where the model allows it."""
     spec = segmenter.spec
     if spec.shift_period is None:
-        patch = Size(*spec.patch_input_shape)
-        # What part of it depends on the output cannot be told, and does not matter.
-        return CallCost(_time(segmenter, patch) / patch.area, 0.0)
-    margin, period = margins(spec), spec.shift_period
-    sides = [-(-side // period) * period for side in _TIMED_OUTPUTS]
-    patches = [Size(margin.height + side, margin.width + side) for side in sides]
-    small, large = (_time(segmenter, patch) for patch in patches)
-    # seconds = per_input * input + per_output * output, for both.
-    inputs, outputs = [patch.area for patch in patches], [side * side for side in sides]
-    determinant = inputs[0] * outputs[1] - inputs[1] * outputs[0]
-    if determinant == 0:  # no margin, or a period so long that both are of one size
-        return CallCost(large / inputs[1], 0.0)
-    per_output = max((large * inputs[0] - small * inputs[1]) / determinant, 0.0)
-    per_input = max(large - per_output * outputs[1], 0.0) / inputs[1]
-    return CallCost(per_input, per_output)
+        patches = [Size(*spec.patch_input_shape)]
+    else:
+        margin, period = margins(spec), spec.shift_period
+        sides = [-(-side // period) * period for side in _TIMED_OUTPUTS]
+        patches = [Size(margin.height + side, margin.width + side) for side in sides]
+    walls, alones = zip(*(_time(segmenter, patch) for patch in patches), strict=True)
+    return Timing(_cost(spec, patches, walls), _cost(spec, patches, alones))
 
 
-def _time(segmenter: Segmenter, patch: Size) -> float:
-    """Seconds of a call: the least of at least two, as the first builds what later ones reuse."""
+def _cost(spec: ModelSpec, patches: Sequence[Size], seconds: Sequence[float]) -> CallCost:
+    """What explains the seconds of the first patch and of the last."""
+    margin = margins(spec)
+    (i0, o0), (i1, o1) = (
+        (patch.area, (patch.height - margin.height) * (patch.width - margin.width))
+        for patch in (patches[0], patches[-1])
+    )
+    determinant = i0 * o1 - i1 * o0
+    if determinant == 0:
+        # One size, or no margin: what depends on the output cannot be told.
+        return CallCost(seconds[-1] / i1, 0.0)
+    per_output = max((seconds[-1] * i0 - seconds[0] * i1) / determinant, 0.0)
+    return CallCost(max(seconds[-1] - per_output * o1, 0.0) / i1, per_output)
+
+
+def _time(segmenter: Segmenter, patch: Size) -> tuple[float, float]:
+    """Seconds of a call, by the clock and undisturbed: the least of at least two.
+
+    The first call also builds what later ones reuse.
+    """
     pixels = np.full((1, patch.height, patch.width, 3), 255, np.uint8)
     samples: list[float] = []
+    busy: list[float] = []
     while len(samples) < 2 or (len(samples) < _SAMPLES and sum(samples) < _SAMPLING_SECONDS):
-        start = time.perf_counter()
+        start, started = time.perf_counter(), time.process_time()
         predict(segmenter, pixels)
+        busy.append(time.process_time() - started)
         samples.append(time.perf_counter() - start)
-    return min(samples)
+    wall = min(samples)
+    if str(getattr(segmenter, "device", None)) != "cpu":
+        return wall, wall
+    # Time on the processor hardly grows with what else it does: with two idle cores or four
+    # programs on them, 0.4 to 1.1 s where the clock said 0.4 to 9.
+    return wall, min(wall, min(busy) / _threads())
+
+
+def _threads() -> int:
+    """Threads that torch computes with."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _outputs(spec: ModelSpec, canvas: Size, period: int) -> Iterator[Size]:

@@ -15,6 +15,8 @@ from napari_wsiseg.engine.budget import Costs, budget_of, fitting_batch
 from napari_wsiseg.engine.fields import (
     CallCost,
     FieldSearch,
+    Timing,
+    largest_patch,
     margins,
     time_model,
     widest_sensible,
@@ -55,7 +57,8 @@ def plan(
     slide
         An open slide, or what `open_slide` takes, in place of the job's.
     model
-        A model, or a name, in place of the job's. Without an object no time is foretold.
+        A model, or a name, in place of the job's. Without an object no time is foretold, and
+        shapes left open are those for a processor.
     tissue
         A mask (h, w) bool over the whole slide in place of the job's.
 
@@ -104,13 +107,13 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         None if mask is None else mask.mask,
         before=None if inputs.prior is None else inputs.prior.info.identity.get("model"),
     )
-    call = _call_cost(inputs, foretell=foretell)
+    timing = _timing(inputs, foretell=foretell)
     search = FieldSearch(
         canvas,
         None if mask is None else TissueTable(mask.mask),
         job.min_mask_ratio,
         _save_scale(job, info, downsample),
-        call,
+        largest_patch(spec, _device(inputs.segmenter), None if timing is None else timing.alone),
         lambda grid: _total(costs, grid, 1) <= budget,
     )
     grid = _grid(job, spec, search, inputs.prior)
@@ -137,14 +140,14 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         budget=budget,
         need=costs.need(grid, left, batch_size),
         disk_bytes=costs.disk(grid, int((wanted & (grid.owed > 0)).sum())),
-        seconds=None if call is None else _seconds(call, grid, left),
+        seconds=None if timing is None else _seconds(timing.now, grid, left),
         stains=stains,
         warnings=_warnings(job, info, downsample, mask, batch_size),
     )
 
 
-def _call_cost(inputs: Inputs, *, foretell: bool) -> CallCost | None:
-    """What a predict call costs, where the model is loaded and somebody asks."""
+def _timing(inputs: Inputs, *, foretell: bool) -> Timing | None:
+    """How long the model takes, where it is loaded and somebody asks."""
     if inputs.segmenter is None:
         return None
     is_open = inputs.prior is None and _given_shapes(inputs.job) is None
@@ -200,8 +203,13 @@ def _total(costs: Costs, grid: PatchGrid, batch_size: int) -> int:
     return costs.need(grid, np.ones(grid.chunk_shape, bool), batch_size).total
 
 
+def _device(segmenter: Segmenter | None) -> str:
+    """Where a model computes; on the processor, unless it says otherwise."""
+    return str(getattr(segmenter, "device", "cpu"))
+
+
 def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid) -> int:
-    kind = "cpu" if str(getattr(segmenter, "device", "cpu")) == "cpu" else "gpu"
+    kind = "cpu" if _device(segmenter) == "cpu" else "gpu"
     return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS[kind] // grid.patch_input.area))
 
 

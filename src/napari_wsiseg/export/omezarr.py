@@ -31,6 +31,7 @@ from napari_wsiseg.export.label_pyramid import (
 )
 from napari_wsiseg.export.omezarr_metadata import COVERAGE, label_attributes, root_attributes
 from napari_wsiseg.export.request import ExportRequest, Step
+from napari_wsiseg.geometry import Region
 from napari_wsiseg.store import is_result
 from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.files import write_durably
@@ -236,22 +237,14 @@ def _write_coverage(request: ExportRequest, store: LocalStore) -> list[int]:
     """The map's own coverage; returns how many pixels of each level are covered."""
     layout = request.pm.layout
     arrays = level_arrays(store, COVERAGE, layout.sizes, layout.grid.chunk, bool)
-    return [_copy(lazy, array) for lazy, array in zip(request.pm.coverage, arrays, strict=True)]
-
-
-def _copy(lazy: Any, array: ZarrArray) -> int:
-    covered = 0
-    for rows in _strips(array):
-        try:
-            block: NDArray[np.bool_] = lazy[rows].compute(scheduler="synchronous")
-        # Zarr and its codecs fail in ways that nobody lists.
-        except Exception as error:
-            raise StoreError(
-                f"The map's coverage cannot be read ({type(error).__name__}); the result is "
-                "damaged, run again."
-            ) from error
-        covered += int(np.count_nonzero(block))
-        array[rows] = block
+    covered = []
+    for level, array in enumerate(arrays):
+        covered.append(0)
+        for rows in _strips(array):
+            region = Region.from_bounds(rows.start, 0, rows.stop, array.shape[1])
+            block = request.pm.read_coverage(region, level)
+            covered[level] += int(np.count_nonzero(block))
+            array[rows] = block
     return covered
 
 

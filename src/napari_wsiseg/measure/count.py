@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import StoreError
 from napari_wsiseg.geometry import YX, Region
 from napari_wsiseg.labels import DecisionRule, decide_masks
 from napari_wsiseg.regions import Shape, extent_of, mask_of
@@ -24,7 +23,6 @@ from napari_wsiseg.spec import FULL_DENSITY
 if TYPE_CHECKING:
     from napari_wsiseg.labels import LabelBlock, LabelMap
     from napari_wsiseg.spec import ModelSpec
-    from napari_wsiseg.store import ProbabilityMap
 
 # Chunks read at once: fewer make calls dearer than the reading, more take memory.
 _GROUP = 8
@@ -215,7 +213,7 @@ class ReadPart:
         self._found: LabelBlock | None = None
         self._wider: list[Mask] = []
         if not is_owed:
-            self._tissue = _tissue(pm, region)
+            self._tissue = pm.read_tissue(region)
             self.analysed = np.zeros((region.size.height, region.size.width), bool)
             return
         self._found = labels.read(region)
@@ -255,21 +253,6 @@ def _number(box: Region, tissue: Mask | None, inside: Mask | None) -> int:
     if not masks:
         return box.size.area
     return int(np.count_nonzero(masks[0] if len(masks) == 1 else masks[0] & masks[1]))
-
-
-def _tissue(pm: ProbabilityMap, region: Region) -> Mask | None:
-    """The tissue of a region that the model never looked at: nothing else is read there."""
-    if pm.tissue is None:
-        return None
-    lazy: Any = pm.tissue[0]
-    try:
-        return np.asarray(lazy[region.slices].compute(scheduler="synchronous"))
-    # Zarr and its codecs fail in ways that nobody lists.
-    except Exception as error:
-        raise StoreError(
-            f"The tissue mask cannot be read in the map's rows {region.top} to {region.bottom} "
-            f"({type(error).__name__}); the result is damaged, run again."
-        ) from error
 
 
 def _runs(owed: Mask | None, chunks: int) -> Iterator[tuple[int, int, bool]]:

@@ -29,7 +29,7 @@ from napari_wsiseg.store.journal import JournalWriter
 from napari_wsiseg.store.layout import Json, MapLayout
 from napari_wsiseg.store.metadata import RunInfo, read_metadata
 from napari_wsiseg.store.patches import PatchTable, patch_table
-from napari_wsiseg.store.state import Status, write_state
+from napari_wsiseg.store.state import ANEW, Status, write_state
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -102,9 +102,7 @@ class ProbabilityMap:
             raise StoreError(f"{folder} is damaged: {error}") from error
         home = Folder(folder, layout.grid.chunk_shape)
         if any(not _is_in(patch, layout.grid.shape) for patch in home.state().failed_patches):
-            raise StoreError(
-                f"{folder} is damaged: it names patches outside its grid; run it again."
-            )
+            raise StoreError(f"{folder} is damaged: it names patches outside its grid; {ANEW}.")
         arrays = open_arrays(home.store, layout, has_tissue=metadata.has_tissue)
         return cls(layout, metadata.info, arrays, home)
 
@@ -147,16 +145,23 @@ class ProbabilityMap:
         StoreError
             If the map cannot be read there.
         """
-        arrays = self._arrays.levels[level]
-        coverage = self._part(arrays.coverage, region)
+        stored = self._arrays.levels[level].values
+        coverage = self.read_coverage(region, level)
         if coverage.any():
-            values = self._part(arrays.values, region)
+            values = self._part(stored, region)
         else:
-            shape = (arrays.values.shape[0], *coverage.shape)
-            values = np.zeros(shape, arrays.values.dtype)
-        tissue = self._arrays.tissue
-        mask = None if tissue is None else self._part(tissue[level], region).astype(bool)
-        return MapBlock(values, coverage, mask)
+            values = np.zeros((stored.shape[0], *coverage.shape), stored.dtype)
+        return MapBlock(values, coverage, self.read_tissue(region, level))
+
+    def read_coverage(self, region: Region, level: int = 0) -> NDArray[np.bool_]:
+        """(height, width) bool: where the model has spoken; parameters and errors as `read`."""
+        return self._part(self._arrays.levels[level].coverage, region)
+
+    def read_tissue(self, region: Region, level: int = 0) -> NDArray[np.bool_] | None:
+        """(height, width) bool: the tissue, None where no mask was used; as `read`."""
+        if self._arrays.tissue is None:
+            return None
+        return self._part(self._arrays.tissue[level], region).astype(bool)
 
     def _part(self, array: ZarrArray, region: Region) -> NDArray[Any]:
         try:
@@ -166,7 +171,7 @@ class ProbabilityMap:
             raise StoreError(
                 f"The map cannot be read in the rows {region.top} to {region.bottom}, columns "
                 f"{region.left} to {region.right} of its array {array.path} "
-                f"({type(error).__name__}); the result is damaged, run again."
+                f"({type(error).__name__}): the result is damaged; {ANEW}."
             ) from error
 
     @property
