@@ -407,6 +407,30 @@ def test_interrupting_a_folder_says_how_many_ended(slide, tmp_path, monkeypatch,
     assert "Interrupted: 1 of 2 slides ended" in err
 
 
+class TestStains:
+    def test_those_of_the_slide_are_said_and_kept(self, slide, tmp_path, capsys):
+        asked = ["segment", str(slide), "-m", "hdab-stain", "--stains", "slide"]
+        for _ in range(2):
+            assert run([*asked, "-o", str(tmp_path)]) == 0
+            told = [line for line in capsys.readouterr().err.splitlines() if "glass" in line]
+            assert len(told) == 1
+            assert re.fullmatch(
+                r"  Measured by \(red, green, blue\): glass 245, 245, 245; "
+                r"Hematoxylin 0\.\d\d, 0\.\d\d, 0\.\d\d; DAB 0\.2\d, 0\.5\d, 0\.8\d; "
+                r"this slide, estimated from \d+ stained pixels \(Macenko .*\)",
+                told[0],
+            )
+        with result(tmp_path) as pm:
+            assert pm.provenance["model"]["parameters"]["background"] == [245, 245, 245]
+
+    def test_a_model_that_takes_none(self, slide, tmp_path, capsys):
+        asked = ["segment", str(slide), "-m", "fcn-tissue_mask", "--stains", "slide"]
+        assert run([*asked, "-o", str(tmp_path / "out")]) == 2
+        err = capsys.readouterr().err
+        assert "Error: Model 'fcn-tissue_mask' measures no stains" in err
+        assert not (tmp_path / "out").exists()
+
+
 class TestPatches:
     @pytest.fixture
     def pictures(self, slide, tmp_path):

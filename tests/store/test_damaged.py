@@ -45,6 +45,17 @@ def another_level(path):
     zarr.create_array(path / "0", shape=(2, 3, 3), dtype="uint8", zarr_format=3, overwrite=True)
 
 
+def other_failures(path):
+    text = (path / "state.json").read_text()
+    failed = '"failed_patches": [{"row": 9, "column": 0, "reason": "x"}]'
+    (path / "state.json").write_text(text.replace('"failed_patches": []', failed))
+
+
+def other_attributes(path):
+    text = (path / "zarr.json").read_text()
+    (path / "zarr.json").write_text(text.replace('"stride": [', '"stride": [0, '))
+
+
 DAMAGES = {
     "no mask": lambda path: shutil.rmtree(path / "mask"),
     "mask of numbers": mask_of((2, 2), "uint8"),
@@ -53,6 +64,8 @@ DAMAGES = {
     "no level": lambda path: shutil.rmtree(path / "0"),
     "another level": another_level,
     "no state": lambda path: (path / "state.json").unlink(),
+    "another grid's patches": other_failures,
+    "other attributes": other_attributes,
     "half a state": lambda path: (path / "state.json").write_text('{"status":'),
     "another state": lambda path: (path / "state.json").write_text('{"status": "done"}'),
 }

@@ -11,7 +11,6 @@ from napari_wsiseg.notice import RESEARCH_USE
 
 if TYPE_CHECKING:
     from napari_wsiseg.engine import RunPlan
-    from napari_wsiseg.models import StainVectors
     from napari_wsiseg.store import ProbabilityMap
 
 
@@ -32,13 +31,16 @@ def plan_words(plan: RunPlan) -> str:
     return ", ".join(parts)
 
 
-def stain_words(stains: StainVectors) -> str:
-    """Like "glass (231, 229, 232), stains (0.65, 0.70, 0.29) and (0.22, 0.80, 0.56): estimated"."""
-    glass = ", ".join(f"{value:.0f}" for value in stains.background)
-    first, second = (
-        ", ".join(f"{value:.2f}" for value in vector) for vector in (stains.first, stains.second)
-    )
-    return f"glass ({glass}), stains ({first}) and ({second}): {stains.source}"
+def stain_words(plan: RunPlan) -> str:
+    """Like "Measured by (red, green, blue): glass 246, 243, 243; this slide"; empty if by none."""
+    stains = plan.stains
+    if stains is None:
+        return ""
+    parts = [f"glass {', '.join(f'{level:.4g}' for level in stains.background)}"]
+    if len(plan.spec.classes) == 2:  # with one, darkness is measured, and no stain
+        vectors = zip(plan.spec.classes, (stains.first, stains.second), strict=True)
+        parts += [f"{name} {', '.join(f'{od:.2f}' for od in rgb)}" for name, rgb in vectors]
+    return f"Measured by (red, green, blue): {'; '.join(parts)}; {stains.source}"
 
 
 def print_result(result: ProbabilityMap, areas: AreaTable) -> None:

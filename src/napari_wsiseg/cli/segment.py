@@ -198,8 +198,8 @@ def _watched(
     """Run the job while its progress is shown; between two batches it may be interrupted."""
     foretold = plan(job, slide, model)
     say(f"  {report.plan_words(foretold)}")
-    if foretold.stains is not None:
-        say(f"  {report.stain_words(foretold.stains)}")
+    if words := report.stain_words(foretold):
+        say(f"  {words}")
     told = set(outcome.warnings)
     steps = segment(job, slide, model, settled=foretold)
     with interrupt.gently(), shown_progress(interrupt) as shown, closing(steps):

@@ -90,8 +90,6 @@ def opened(
             source if _is_open(source) else stack.enter_context(open_slide(source, mpp=job.mpp))
         )
         prior = prior_result(job)
-        if model is None:
-            check_stains(job)
         if model is not None:
             model = load_model(model)  # refuses what is no model
         elif load:
@@ -135,7 +133,10 @@ def job_model(
     ------
     ModelError
         If it cannot be loaded, or not on this device in this precision.
+    JobError
+        If the job asks for the slide's stains, and it takes none.
     """
+    check_stains(job)
     precision = _settled_precision(job, prior)
     if at_hand is not None and precision in (job.precision, getattr(at_hand, "precision", None)):
         return at_hand
@@ -162,6 +163,7 @@ def _settled_precision(job: SegmentationJob, prior: ProbabilityMap | None) -> st
 
 
 def _spec_of(job: SegmentationJob) -> ModelSpec:
+    check_stains(job)
     known = models()
     if job.model in known:
         return known[job.model]

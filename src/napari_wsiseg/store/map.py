@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from napari_wsiseg.errors import StoreError, WsisegError
+from napari_wsiseg.errors import StoreError, WsisegError, reason
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.messages import FailedPatch
@@ -99,7 +99,7 @@ class ProbabilityMap:
         except StoreError:
             raise
         except WsisegError as error:
-            raise StoreError(f"{folder} is damaged: {error}") from error
+            raise StoreError(f"{folder} is damaged ({reason(error)}); {ANEW}.") from error
         home = Folder(folder, layout.grid.chunk_shape)
         if any(not _is_in(patch, layout.grid.shape) for patch in home.state().failed_patches):
             raise StoreError(f"{folder} is damaged: it names patches outside its grid; {ANEW}.")

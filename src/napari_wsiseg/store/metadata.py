@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from napari_wsiseg.config import MapDtype
-from napari_wsiseg.errors import StoreError, WsisegError
+from napari_wsiseg.errors import StoreError, WsisegError, reason
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import MOST_PATCHES, PatchGrid
 from napari_wsiseg.slides.base import MppSource
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store.layout import Json, MapLayout
+from napari_wsiseg.store.state import ANEW
 from napari_wsiseg.validation import sentence
 
 FORMAT = 1
@@ -255,7 +256,8 @@ def read_metadata(folder: Path) -> Metadata:
         info = RunInfo(document.resolved, document.job, document.provenance)
         _SPEC.validate_python(document.spec)
     except ValidationError as error:
-        raise StoreError(f"{path} is damaged: {sentence(error, OURS)}") from error
+        why = sentence(error, OURS).rstrip(".")
+        raise StoreError(f"{path} is damaged ({why}); {ANEW}.") from error
     except WsisegError as error:
-        raise StoreError(f"{path} is damaged: {error}") from error
+        raise StoreError(f"{path} is damaged ({reason(error)}); {ANEW}.") from error
     return Metadata(info, document.has_tissue, document)
