@@ -14,6 +14,7 @@ from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import plan, run
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.labels import label_pyramid
 from napari_wsiseg.models import Segmenter, load_model
 from napari_wsiseg.slides import open_slide
 
@@ -56,8 +57,12 @@ def test_the_originals_output_on_the_real_slide(
     with run(job, model=network(shared_data, tmp_path, BCSS)) as result:
         values = result.probabilities()[:, ::16, ::16].compute()
         assert [*result.probabilities().shape[1:], 5] == reference["shape"].tolist()
+        labels = label_pyramid(result)[0][::16, ::16].compute()
+        assert result.coverage[0].all().compute()
     expected = reference["probabilities"].transpose(2, 0, 1)
     np.testing.assert_allclose(values, expected, atol=TOLERANCE)
+    # Its predictions are the argmax; none of these pixels is as near a tie as the tolerance.
+    np.testing.assert_array_equal(labels, expected.argmax(axis=0) + 1)
 
 
 @pytest.mark.parametrize(
