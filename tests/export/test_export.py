@@ -14,6 +14,7 @@ from napari_wsiseg.errors import ExportError, JobError
 from napari_wsiseg.export import FORMATS, Step, export, export_steps
 from napari_wsiseg.export.provenance import provenance
 from napari_wsiseg.export.request import ExportRequest
+from napari_wsiseg.export.target import new_target
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.notice import RESEARCH_USE
@@ -109,6 +110,30 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, result, name):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names_in(tmp_path) == before
+
+
+def test_what_is_written_late_goes_too(tmp_path, monkeypatch):
+    """Zarr's threads may still write when one of its writes has failed."""
+    partials, late = [], []
+
+    def wait(_):
+        if not late:
+            late.append(partials[0] / "c" / "0")
+            late[0].mkdir(parents=True)
+
+    def break_off():
+        target = tmp_path / "[a] copy.ome.zarr"
+        with new_target(target, is_folder=True, overwrite=False) as partial:
+            partials.append(partial)
+            partial.mkdir()
+            partial.with_name(f"{partial.name}-beside").mkdir()
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("napari_wsiseg.export.target.time.sleep", wait)
+    with pytest.raises(ExportError, match="No space"):
+        break_off()
+    assert late
+    assert names_in(tmp_path) == []
 
 
 def test_a_result_is_never_replaced_by_an_export(tmp_path, result):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from pathlib import Path
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.store import is_export
 from napari_wsiseg.store.files import sync_file, sync_folder, sync_tree
+
+_ATTEMPTS, _BETWEEN = 20, 0.05
 
 
 def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
@@ -83,8 +87,19 @@ def _publish(partial: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _remove(partial: Path) -> None:
+    """Remove what a writer left, and what it kept beside that under longer names.
+
+    Where one of Zarr's writes fails, others may still be on their way in its threads, and
+    make a folder anew that was just removed: so it is looked for until nothing comes back.
+    """
+    for _ in range(_ATTEMPTS):
+        left = list(partial.parent.glob(f"{glob.escape(partial.name)}*"))
+        if not left:
+            return
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        time.sleep(_BETWEEN)

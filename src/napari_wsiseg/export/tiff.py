@@ -82,7 +82,9 @@ class TiffWriter:
             return
         check_script(target)
         # Beside the file: there is room, or there is none for the file either.
-        with TemporaryDirectory(prefix=f"{partial.name}-", dir=partial.parent) as folder:
+        with TemporaryDirectory(
+            prefix=f"{partial.name}-", dir=partial.parent, ignore_cleanup_errors=True
+        ) as folder:
             labels = Labels(request, Path(folder), self.not_analysed)
             for part in labels.prepare():
                 yield Step("writing", 0.6 * part)
