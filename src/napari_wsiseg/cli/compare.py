@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.cli.terminal import out, print_table
-from napari_wsiseg.cli.words import SCALE_SOURCES, in_mpp, several
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.labels import DecisionRule
 from napari_wsiseg.measure.agreement import OTHER_SLIDES, agreement
@@ -18,6 +17,7 @@ from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.regions import read_geojson
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.words import SCALE_SOURCES, in_mpp, several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

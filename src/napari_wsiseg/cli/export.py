@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from napari_wsiseg.cli.decisions import Thresholds
 from napari_wsiseg.cli.results import find_results
 from napari_wsiseg.cli.terminal import console, fail, out, say, sentence
-from napari_wsiseg.cli.words import several
 from napari_wsiseg.errors import ExportError, WsisegError
 from napari_wsiseg.export import export_path, export_steps
 from napari_wsiseg.export.formats import format_named
 from napari_wsiseg.labels import Cleanup
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.words import several
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

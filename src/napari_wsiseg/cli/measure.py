@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from napari_wsiseg.cli import report
 from napari_wsiseg.cli.terminal import fail, out, say, sentence
-from napari_wsiseg.cli.words import several
 from napari_wsiseg.errors import JobError, WsisegError
 from napari_wsiseg.export.csv import CsvBlock, csv_block, slide_name, write_csv
 from napari_wsiseg.export.request import ExportRequest
@@ -21,6 +20,7 @@ from napari_wsiseg.measure import AreaTable, measure_labels, stain_readout
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.regions import NamedRegion, excluding, read_geojson
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.words import several
 
 if TYPE_CHECKING:
     from napari_wsiseg.labels import Cleanup, DecisionRule
