@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import GeneratorWorker
 from qtpy.QtCore import QObject, Signal
+from superqt.utils import GeneratorWorker
 
 from napari_wsiseg._napari.runs import RunEnd, RunRequest, Switch, run_steps
 
@@ -53,7 +53,7 @@ class Runner(QObject):
         self._request, self._switch, self._end = request, Switch(), None
         worker = _RunWorker(request, self._switch)
         worker.yielded.connect(self._on_step)
-        worker.finished.connect(self._on_finished)
+        worker.finished.connect(lambda *_: self._on_finished())
         self._worker = worker
         worker.start()
         return True
