@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QWidget
@@ -46,7 +47,7 @@ class AdvancedSection(QCollapsible):
         self.precision = ComboBox(
             label="Arithmetic",
             choices=list(_PRECISIONS),
-            tooltip="16 bit is faster where the processor has it; results differ in the third digit.",
+            tooltip="16 bit is faster where the processor has it; scores differ by about 0.01.",
         )
         self.batch_size = SpinBox(
             label="Patches at once",
@@ -64,13 +65,15 @@ class AdvancedSection(QCollapsible):
             tooltip="Pixels from one patch to the next (stride). Smaller: patches overlap more, "
             "smoother and slower. 0: chosen for the model.",
         )
-        self.window = ComboBox(
+        self.overlaps = ComboBox(
             label="Overlaps",
             choices=list(_WINDOWS),
-            tooltip="How overlapping patches are averaged.",
+            tooltip="How patches are averaged where they overlap.",
         )
         self.output_folder = FileEdit(
-            label="Output folder", mode="d", tooltip="Where results are written, by slides' names."
+            label="Output folder",
+            mode=FileDialogMode.EXISTING_DIRECTORY,
+            tooltip="Where results are written, by slides' names.",
         )
         self.dtype = ComboBox(
             label="Stored as", choices=list(_TYPES), tooltip="How scores are kept on disk."
@@ -88,7 +91,7 @@ class AdvancedSection(QCollapsible):
         self.form: Container[Any] = Container(
             widgets=[
                 self.self_test, self.device, self.precision, self.batch_size, self.stride,
-                self.window, self.output_folder, self.dtype, self.overwrite, self.all_units,
+                self.overlaps, self.output_folder, self.dtype, self.overwrite, self.all_units,
             ],
             labels=True,
         )  # fmt: skip
@@ -105,7 +108,7 @@ class AdvancedSection(QCollapsible):
 
         tell("device", self.device)
         tell("precision", self.precision, _PRECISIONS)
-        tell("window", self.window, _WINDOWS)
+        tell("window", self.overlaps, _WINDOWS)
         tell("dtype", self.dtype, _TYPES)
         tell("overwrite", self.overwrite, _EXISTS)
         tell("all_units", self.all_units)
@@ -127,7 +130,7 @@ class AdvancedSection(QCollapsible):
         """Show what is chosen; says nothing."""
         shown = (
             (self.precision, _key(_PRECISIONS, panel.precision)),
-            (self.window, _key(_WINDOWS, panel.window)),
+            (self.overlaps, _key(_WINDOWS, panel.window)),
             (self.dtype, _key(_TYPES, panel.dtype)),
             (self.overwrite, _key(_EXISTS, panel.overwrite)),
             (self.batch_size, panel.batch_size or _CHOOSES),

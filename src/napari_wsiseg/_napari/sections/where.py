@@ -54,10 +54,10 @@ class WhereSection(Section):
         )
         self.outline.setChecked(True)
         self.outline.toggled.connect(self.outline_toggled)
-        self.find = button(
+        self.find_again = button(
             "Find again", "Find the tissue anew; what was painted is lost.", self.find_asked.emit
         )
-        self.row(self.outline, self.find)
+        self.row(self.outline, self.find_again)
         self.about = note(name="About the part of the slide")
         self.rows.addWidget(self.about)
 
@@ -66,7 +66,7 @@ class WhereSection(Section):
         self.where.choose(where)
         self.shapes.setVisible(where == "shapes")
         self.file.setVisible(where == "file")
-        for part in (self.outline, self.find):
+        for part in (self.outline, self.find_again):
             part.setVisible(where != "whole")
 
     def show_shapes(self, layers: Sequence[tuple[str, object]], current: object) -> None:
