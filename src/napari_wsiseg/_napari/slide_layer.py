@@ -22,6 +22,7 @@ from napari.utils.notifications import show_error, show_warning
 from superqt.utils import FunctionWorker
 
 from napari_wsiseg.errors import SlideWarning, WsisegError, reason
+from napari_wsiseg.slides import open_slide
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -85,6 +86,13 @@ def slide_of(layer: Layer) -> Slide | None:
     return source.slide if isinstance(source, SlideSource) else None
 
 
+def close(layer: LayerData) -> None:
+    """Close the slide of layer data that will not be shown after all."""
+    source = layer[1]["metadata"].get(METADATA)
+    if isinstance(source, SlideSource):
+        source.slide.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A slide that is ready to be shown, or the reason why it is not.
@@ -106,7 +114,7 @@ class Prepared:
     def close(self) -> None:
         """Let go of the slide, where it will not be shown after all."""
         if self.layer is not None:
-            self.layer[1]["metadata"][METADATA].slide.close()
+            close(self.layer)
 
 
 class Preparation:
@@ -114,18 +122,15 @@ class Preparation:
 
     Parameters
     ----------
-    find
-        Gives the file, e.g. by fetching it.
+    open_it
+        Opens it; may take long, e.g. where it is fetched first.
     name
         What people know the slide by.
-    mpp
-        As in `open_slide`.
     """
 
-    def __init__(self, find: Callable[[], Path], name: str, mpp: UserMpp = None) -> None:
-        self._find = find
+    def __init__(self, open_it: Callable[[], Slide], name: str) -> None:
+        self._open = open_it
         self._name = name
-        self._mpp = mpp
         self._slide: Slide | None = None
         self._cancelled = False
 
@@ -159,9 +164,7 @@ class Preparation:
             slide.close()
 
     def _prepare(self) -> LayerData:
-        from napari_wsiseg.slides import open_slide
-
-        slide = self._slide = open_slide(self._find(), mpp=self._mpp)
+        slide = self._slide = self._open()
         try:
             if self._cancelled:
                 slide.close()
@@ -206,10 +209,8 @@ def open_in_background(
     on_error
         Called in the main thread with what was raised, after a notification tells it.
     """
-    path = Path(path)
-    prepare_in_background(
-        viewer, Preparation(lambda: path, path.name, mpp), on_done=on_done, on_error=on_error
-    )
+    preparation = Preparation(lambda: open_slide(path, mpp), Path(path).name)
+    prepare_in_background(viewer, preparation, on_done, on_error)
 
 
 def prepare_in_background(
@@ -218,7 +219,7 @@ def prepare_in_background(
     on_done: Callable[[Layer], object] | None = None,
     on_error: Callable[[Exception], object] | None = None,
 ) -> None:
-    """`open_in_background` for a slide that has to be found first."""
+    """`open_in_background` for a slide that has to be found or fetched first."""
     viewer = getattr(viewer, "__wrapped__", viewer)  # docks are given a proxy
     worker = create_worker(
         preparation,
@@ -263,8 +264,13 @@ def show_prepared(viewer: Viewer, prepared: Prepared) -> Layer | None:
     data, keywords, _ = prepared.layer
     close_when_removed(viewer)
     layer = viewer.add_image(data, **keywords)
-    viewer.canvas.overlays.scale_bar.visible = True
+    show_scale_bar(viewer)
     return layer
+
+
+def show_scale_bar(viewer: Viewer) -> None:
+    """Show the scale bar; its unit is that of the layers."""
+    viewer.canvas.overlays.scale_bar.visible = True
 
 
 def tell(error: Exception) -> None:
