@@ -88,6 +88,12 @@ def _coarser(base: Size, last: Shown) -> Shown:
     return Shown(size_at(base, downsample), downsample, None, step)
 
 
+def levels_are_ready(info: SlideInfo) -> bool:
+    """Whether `display_levels` answers at once: the levels are the file's own, or kept."""
+    sizes = [level.size for level in plan_levels(info) if level.own is None]
+    return not sizes or display_cache.find(info.fingerprint, sizes) is not None
+
+
 def display_levels(slide: LevelSlide) -> list[da.Array]:
     """Lazy levels (height, width, 3) uint8, large to small, the last at most 512 px.
 

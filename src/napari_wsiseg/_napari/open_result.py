@@ -1,0 +1,139 @@
+"""Opens results: their layers, and their slide where it is still beside them.
+
+A result names its slide by stem and fingerprint, never by path. So the slide is looked
+for under its name in the result's folder and in the one above, and taken where its
+fingerprint is the result's.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_info
+
+from napari_wsiseg._napari.slide_layer import (
+    LayerData,
+    Preparation,
+    prepare_in_background,
+    slide_of,
+)
+from napari_wsiseg.errors import SlideError
+from napari_wsiseg.slides import open_slide
+from napari_wsiseg.store import ProbabilityMap, is_result
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_wsiseg._napari.result_layers import ResultLayers
+    from napari_wsiseg.slides import Slide
+
+
+def open_result(viewer: Viewer, path: Path) -> ResultLayers:
+    """Add a result's layers at once, and its slide below them, opened in a worker.
+
+    Raises
+    ------
+    StoreError
+        If there is no result, or it is damaged.
+    """
+    from napari_wsiseg._napari.result_layers import ResultLayers
+
+    pm = ProbabilityMap.open(path)
+    shown = ResultLayers(pm, _stem(pm, path))
+    shown.add_to(viewer)
+    fingerprint = _slide(pm).get("fingerprint")
+    if any(
+        slide.info.fingerprint == fingerprint for slide in map(slide_of, viewer.layers) if slide
+    ):
+        return shown
+    files = _files(pm, path)
+    if not files:
+        show_info(
+            f"The slide of {path.name} is not beside it; open it too, and it lies below the labels."
+        )
+        return shown
+
+    def lower(layer: Layer) -> None:
+        places = [
+            viewer.layers.index(other)
+            for other in (shown.scores, shown.labels)
+            if other in viewer.layers
+        ]
+        viewer.layers.move(viewer.layers.index(layer), min(places, default=0))
+
+    preparation = Preparation(functools.partial(_open_its_slide, pm, files), files[0].name)
+    prepare_in_background(viewer, preparation, on_done=lower)
+    return shown
+
+
+def result_layer_data(path: Path) -> list[LayerData]:
+    """A result's layers where there is no window: its slide if it is there, scores, labels.
+
+    Raises
+    ------
+    StoreError
+        If there is no result, or it is damaged.
+    """
+    from napari_wsiseg._napari.result_layers import ResultLayers
+
+    pm = ProbabilityMap.open(path)
+    shown = ResultLayers(pm, _stem(pm, path))
+    files = _files(pm, path)
+    layers: list[LayerData] = []
+    if files:
+        prepared = Preparation(functools.partial(_open_its_slide, pm, files), files[0].name)()
+        if prepared.layer is not None:
+            layers.append(prepared.layer)
+    return [*layers, shown.scores.as_layer_data_tuple(), shown.labels.as_layer_data_tuple()]
+
+
+def _slide(pm: ProbabilityMap) -> dict[str, Any]:
+    """What a result says of its slide."""
+    slide = pm.provenance.get("slide")
+    return slide if isinstance(slide, dict) else {}
+
+
+def _stem(pm: ProbabilityMap, path: Path) -> str:
+    return str(_slide(pm).get("stem") or path.name.removesuffix(".zarr").removesuffix(".ome"))
+
+
+def _files(pm: ProbabilityMap, path: Path) -> list[Path]:
+    """Files and folders near the result that are called as its slide was."""
+    stem = _slide(pm).get("stem")
+    if not stem:
+        return []
+    folder = path.absolute().parent
+    near = [
+        found
+        for place in (folder, folder.parent)
+        for found in sorted(place.glob(f"{glob.escape(str(stem))}.*"))
+    ]
+    return [found for found in near if not is_result(found) and _may_be_slide(found)]
+
+
+def _may_be_slide(path: Path) -> bool:
+    from napari_wsiseg.slides import READERS
+
+    return any(path.suffix.lower() in reader.suffixes for reader in READERS)
+
+
+def _open_its_slide(pm: ProbabilityMap, files: list[Path]) -> Slide:
+    """The slide with the result's fingerprint among these, at the scale that the run had."""
+    said = _slide(pm)
+    mpp = said.get("mpp") if said.get("mpp_source") == "user" else None
+    for file in files:
+        try:
+            slide = open_slide(file, None if mpp is None else tuple(mpp))
+        except SlideError:
+            continue
+        if slide.info.fingerprint == said.get("fingerprint"):
+            return slide
+        slide.close()
+    raise SlideError(
+        f"{files[0]} is not the slide that the result was made of; open the right one, and it "
+        "lies below the labels."
+    )

@@ -1,0 +1,84 @@
+"""napari's way out: File > Save for the labels of a result, in every format of `export`.
+
+What is written is the result at full size under the layer's present rule, not the
+pixels of the layer. The window stays usable only so far as its progress bar goes on:
+the panel's Export works beside it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from napari.utils import progress
+from napari.utils.notifications import show_warning
+
+from napari_wsiseg._napari.slide_layer import METADATA
+from napari_wsiseg.export import export_steps
+from napari_wsiseg.export.formats import FORMATS
+
+_PARTS = 100
+
+Writer = Callable[[str, Any, Mapping[str, Any]], list[str]]
+
+
+def _writer(name: str) -> Writer:
+    """The function that npe2 calls to write a labels layer in a format."""
+
+    def write(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:  # noqa: ARG001
+        return _write(name, path, attributes)
+
+    write.__doc__ = f"Write a result's labels layer: {FORMATS[name].text}; the paths written."
+    return write
+
+
+write_geojson = _writer("geojson")
+write_ome_tiff = _writer("ome-tiff")
+write_ome_zarr = _writer("ome-zarr")
+write_annotation_store = _writer("annotation-store")
+write_csv = _writer("csv")
+write_png = _writer("png")
+
+
+def _write(name: str, path: str, attributes: Mapping[str, Any]) -> list[str]:
+    from napari_wsiseg._napari.result_layers import ResultSource
+
+    source = (attributes.get("metadata") or {}).get(METADATA)
+    if not isinstance(source, ResultSource):
+        # A warning, not an error: napari shows it in place of its own, and saves other layers.
+        warnings.warn(
+            f"{attributes.get('name', 'The layer')!r} is no labels layer of a result of this "
+            "plugin, so it was not saved; choose one of napari's own formats for it.",
+            stacklevel=2,
+        )
+        return []
+    target = _target(name, path)
+    steps = export_steps(
+        source.pm,
+        target,
+        name,
+        source.rule,
+        # Whoever named this very path was asked; one that we made up was never seen.
+        overwrite=str(target) == path,
+    )
+    with progress(total=_PARTS, desc=f"Saving {target.name}") as bar:
+        for step in steps:
+            bar.set_description(f"{target.name}: {step.stage}")
+            bar.update(max(0, round(step.part * _PARTS) - bar.n))
+            if step.remark:
+                show_warning(step.remark)
+    return [str(target)]
+
+
+def _target(name: str, path: str) -> Path:
+    """The path with the format's suffix: napari's dialog adds none, and .tif is not .ome.tif."""
+    suffixes = FORMATS[name].suffixes
+    if path.lower().endswith(suffixes):
+        return Path(path)
+    for suffix in suffixes:
+        last = Path(suffix).suffix
+        if path.lower().endswith(last):
+            return Path(path[: -len(last)] + suffix)
+    return Path(path + suffixes[0])
