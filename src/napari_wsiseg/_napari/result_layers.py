@@ -157,7 +157,8 @@ class ResultLayers:
             self._live.scored = class_index
             self.scores.colormap = self._score_colormap()
             self._redraw(self.scores)
-        self.scores.visible = class_index is not None
+        if self.scores.visible != (class_index is not None):
+            self.scores.visible = class_index is not None
 
     def set_outline(self, outline: bool) -> None:
         """Show labels by their outlines, or filled."""
