@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,15 +17,13 @@ from napari.utils.notifications import show_warning
 
 from napari_wsiseg._napari.lazy_labels import LazyLabels, LazyScores
 from napari_wsiseg._napari.live_map import LiveMap
+from napari_wsiseg._napari.slide_layer import METADATA
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule
 from napari_wsiseg.store import ProbabilityMap
 
 if TYPE_CHECKING:
     import dask.array as da
     from napari import Viewer
-
-METADATA_KEY = "napari_wsiseg"
-"""Under this key a layer's metadata say what it shows."""
 
 _OPACITY = 0.4
 _OUTLINE_PX = 2
@@ -34,9 +32,16 @@ _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class ResultSource:
-    """What a layer of a result shows."""
+    """What a layer of a result shows, and what it belongs to."""
 
     pm: ProbabilityMap
+    layers: ResultLayers = field(repr=False, compare=False)
+
+
+def result_of(layer: Layer) -> ResultLayers | None:
+    """What a layer of ours belongs to, whoever added it; None for any other layer."""
+    source = layer.metadata.get(METADATA)
+    return source.layers if isinstance(source, ResultSource) else None
 
 
 class ResultLayers:
@@ -84,6 +89,7 @@ class ResultLayers:
             colormap=self._label_colormap(),
             features=_class_names(pm),
             **_placement(pm),
+            metadata={METADATA: ResultSource(pm, self)},
         )
         self.labels.editable = False
         self.scores = Image(
@@ -95,6 +101,7 @@ class ResultLayers:
             contrast_limits=(0, 255 if pm.layout.dtype == "uint8" else 1),
             colormap=self._score_colormap(),
             **_placement(pm),
+            metadata={METADATA: ResultSource(pm, self)},
         )
 
     @property
@@ -157,7 +164,8 @@ class ResultLayers:
             self._live.scored = class_index
             self.scores.colormap = self._score_colormap()
             self._redraw(self.scores)
-        self.scores.visible = class_index is not None
+        if self.scores.visible != (class_index is not None):
+            self.scores.visible = class_index is not None
 
     def set_outline(self, outline: bool) -> None:
         """Show labels by their outlines, or filled."""
@@ -239,5 +247,4 @@ def _placement(pm: ProbabilityMap) -> dict[str, Any]:
         "units": ("pixel", "pixel") if pm.mpp is None else ("um", "um"),
         "axis_labels": ("y", "x"),
         "multiscale": len(pm.layout.sizes) > 1,
-        "metadata": {METADATA_KEY: ResultSource(pm)},
     }

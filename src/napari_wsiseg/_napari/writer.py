@@ -59,7 +59,7 @@ def _write(name: str, path: str, attributes: Mapping[str, Any]) -> list[str]:
         source.pm,
         target,
         name,
-        source.rule,
+        source.layers.rule,
         # Whoever named this very path was asked; one that we made up was never seen.
         overwrite=str(target) == path,
     )

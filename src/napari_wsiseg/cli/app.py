@@ -15,7 +15,7 @@ from napari_wsiseg.cli.options import Verbose
 from napari_wsiseg.cli.result_verbs import compare, export, measure
 from napari_wsiseg.cli.segment_verb import segment
 from napari_wsiseg.cli.terminal import INTERRUPTED, fail, out, prepare_streams, say
-from napari_wsiseg.cli.verbs import demo, info, list_models
+from napari_wsiseg.cli.verbs import demo, info, list_models, view
 from napari_wsiseg.errors import WsisegError
 from napari_wsiseg.notice import RESEARCH_USE
 
@@ -115,5 +115,6 @@ for _name, _verb in (
     ("export", export),
     ("measure", measure),
     ("compare", compare),
+    ("view", view),
 ):
     app.command(_name)(_verb)

@@ -53,3 +53,16 @@ def list_models(
         show_models(as_json=as_json)
     else:
         show_model(name, as_json=as_json)
+
+
+def view(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="SLIDE|RESULT...", help="Slides, and results of `segment`."),
+    ],
+    _verbose: Verbose = False,
+) -> int:
+    """Open slides and results in napari, with the panel that segments and measures."""
+    from napari_wsiseg.cli.view import view_paths
+
+    return view_paths(paths)
