@@ -116,6 +116,11 @@ class PanelModel:
             on_exists="overwrite" if self.overwrite else "resume",
         )
 
+    def job_for_model(self, **changes: Any) -> SegmentationJob:
+        """The job as far as it says which model to load, with these fields changed."""
+        names = ("model", "weights", "trust", "device", "precision")
+        return SegmentationJob(**{name: getattr(self, name) for name in names} | changes)
+
     def _region(self, view: Region | None) -> tuple[Region | Polygon, ...] | None:
         if self.where in ("tissue", "whole"):
             return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_wsiseg._napari.sections.parts import (
@@ -16,7 +16,7 @@ from napari_wsiseg._napari.sections.parts import (
     Section,
     button,
     clear,
-    named,
+    menu_button,
     note,
     say,
     swatch,
@@ -25,6 +25,9 @@ from napari_wsiseg._napari.sections.parts import (
 
 if TYPE_CHECKING:
     from napari_wsiseg.spec import ModelSpec
+
+
+_DOWNLOAD = "Download ..."
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,16 @@ class ModelSection(Section):
             self.file_asked.emit,
         )
         self.row(self.models)
-        self.weights = QToolButton()
-        self.weights.setText("Get weights ...")
-        self.weights.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        named(
-            self.weights, "Get weights", "The trained numbers of this model: a file, or a download."
+        self.weights = menu_button(
+            "Get weights",
+            "The model's trained numbers: a file, or a download.",
+            None,
+            {
+                "From a file ...": self.weights_file_asked.emit,
+                "Download ...": self.download_asked.emit,
+            },
         )
-        menu = QMenu(self.weights)
-        self.from_file = QAction("From a file ...", menu)
-        self.from_hub = QAction("Download ...", menu)
-        self.from_file.triggered.connect(lambda _checked=False: self.weights_file_asked.emit())
-        self.from_hub.triggered.connect(lambda _checked=False: self.download_asked.emit())
-        menu.addActions([self.from_file, self.from_hub])
-        self.weights.setMenu(menu)
+        self.from_hub = self.weights.menu().actions()[-1]
         self.row(self.open, self.weights)
         self.classes = QHBoxLayout()
         self.rows.addWidget(self._about())
@@ -128,7 +128,8 @@ class ModelSection(Section):
         """Tell whether its weights are here."""
         say(self.state, text)
         self.weights.setVisible(needs_weights)
-        self.from_hub.setEnabled(can_download)
+        for action in self.weights.findChildren(QAction):
+            action.setEnabled(can_download or action.text() != _DOWNLOAD)
 
     def show_warning(self, text: str) -> None:
         """Tell why it may not suit the slide; empty: it may."""

@@ -5,18 +5,20 @@ Nothing here sets a colour but a class's own: napari's theme colours the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QFont, QIcon, QPainter, QPixmap
+from qtpy.QtGui import QAction, QColor, QFont, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QPushButton,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -93,6 +95,30 @@ def button(text: str, tooltip: str, clicked: Callable[[], object], name: str = "
     made.setAccessibleName(name or text)
     made.setAccessibleDescription(tooltip)
     made.clicked.connect(lambda _checked=False: clicked())
+    return made
+
+
+def menu_button(
+    text: str,
+    tooltip: str,
+    clicked: Callable[[], object] | None,
+    entries: Mapping[str, Callable[[], object]],
+) -> QToolButton:
+    """A button with further entries behind its arrow; or, without `clicked`, with these alone."""
+    made = QToolButton()
+    made.setText(text)
+    named(made, text, tooltip)
+    menu = QMenu(made)
+    for name, call in entries.items():
+        action = QAction(name, menu)
+        action.triggered.connect(lambda _checked=False, call=call: call())
+        menu.addAction(action)
+    made.setMenu(menu)
+    if clicked is None:
+        made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+    else:
+        made.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
+        made.clicked.connect(lambda _checked=False: clicked())
     return made
 
 

@@ -10,9 +10,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QLabel,
-    QMenu,
     QSlider,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -20,7 +18,16 @@ from qtpy.QtWidgets import (
 from napari_wsiseg._napari.sections.area_bar import AreaBar
 from napari_wsiseg._napari.sections.class_row import ClassRow
 from napari_wsiseg._napari.sections.cleanup import CleanupBox
-from napari_wsiseg._napari.sections.parts import Choice, Section, button, clear, named, note, say
+from napari_wsiseg._napari.sections.parts import (
+    Choice,
+    Section,
+    button,
+    clear,
+    menu_button,
+    named,
+    note,
+    say,
+)
 
 if TYPE_CHECKING:
     from napari_wsiseg.labels import DecisionRule
@@ -31,13 +38,14 @@ if TYPE_CHECKING:
 class ResultSection(Section):
     """Shows a result.
 
-    Signals: `result_chosen`; `threshold_moved` with class index, value and whether the slider
+    Signals: `open_asked`; `result_chosen`; `threshold_moved` with class index, value and whether the slider
     was let go; `shown_toggled` with class index and state; `heatmap_chosen` with a class
     index or None; `outline_toggled`; `opacity_moved` with percent; `measured_in_chosen`;
     `preset_save_asked`, `preset_load_asked`, `thresholds_reset_asked`; `copy_asked`,
     `csv_asked`; `cleanup_chosen` with a `Cleanup`.
     """
 
+    open_asked = Signal()
     result_chosen = Signal(object)
     threshold_moved = Signal(int, float, bool)
     shown_toggled = Signal(int, bool)
@@ -56,7 +64,11 @@ class ResultSection(Section):
         super().__init__("8  Result", parent)
         self.results = Choice("Result", "Results keep their own thresholds and layers.")
         self.results.chosen.connect(self.result_chosen)
-        self.row(self.results)
+        self.open = button(
+            "Open ...", "Open an earlier result (a folder .ome.zarr).", self.open_asked.emit,
+            "Open a result",
+        )  # fmt: skip
+        self.row(self.results, self.open)
         self.body = QWidget()
         self._rows = QVBoxLayout(self.body)
         self._rows.setContentsMargins(0, 0, 0, 0)
@@ -115,19 +127,16 @@ class ResultSection(Section):
         self._rows.addWidget(hint)
 
     def _add_actions(self) -> None:
-        presets = QToolButton()
-        presets.setText("Thresholds")
-        presets.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        named(presets, "Thresholds", "Save them as a preset, load one, or take the model's.")
-        menu = QMenu(presets)
-        for text, signal in (
-            ("Save as preset ...", self.preset_save_asked),
-            ("Load preset ...", self.preset_load_asked),
-            ("The model's own", self.thresholds_reset_asked),
-        ):
-            menu.addAction(text, signal.emit)
-        presets.setMenu(menu)
-        self.presets = presets
+        self.presets = presets = menu_button(
+            "Thresholds",
+            "Save them as a preset, load one, or take the model's.",
+            None,
+            {
+                "Save as preset ...": self.preset_save_asked.emit,
+                "Load preset ...": self.preset_load_asked.emit,
+                "The model's own": self.thresholds_reset_asked.emit,
+            },
+        )
         copy = button("Copy table", "Copy the areas, to paste into a sheet.", self.copy_asked.emit)
         csv = button("Save CSV ...", "Save the areas as a table.", self.csv_asked.emit)
         line = QHBoxLayout()

@@ -9,7 +9,16 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QWidget
 
 from napari_wsiseg._napari.panel import Stain
-from napari_wsiseg._napari.sections.parts import Choice, Section, beside, button, named, note, say
+from napari_wsiseg._napari.sections.parts import (
+    Choice,
+    Section,
+    beside,
+    button,
+    menu_button,
+    named,
+    note,
+    say,
+)
 from napari_wsiseg.words import SCALE_SOURCES, in_mpp
 
 if TYPE_CHECKING:
@@ -21,11 +30,12 @@ _STAIN_NAMES = {"H&E": "H&E", "H-DAB": "H-DAB (immunohistochemistry)", "other": 
 class SlideSection(Section):
     """Shows the slides of the window.
 
-    Signals: `open_asked`; `layer_chosen` with a layer; `mpp_given` with µm per pixel;
+    Signals: `open_asked`, `folder_asked`; `layer_chosen` with a layer; `mpp_given` with µm per pixel;
     `stain_chosen` with a `Stain`; `default_asked`.
     """
 
     open_asked = Signal()
+    folder_asked = Signal()
     layer_chosen = Signal(object)
     mpp_given = Signal(float)
     stain_chosen = Signal(object)
@@ -35,10 +45,11 @@ class SlideSection(Section):
         super().__init__("1  Slide", parent)
         self.layers = Choice("Slide", "The slide to segment: any RGB image that is open.")
         self.layers.chosen.connect(self.layer_chosen)
-        self.open = button(
+        self.open = menu_button(
             "Open slide ...",
             "Open a whole slide image: SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-Zarr ...",
             self.open_asked.emit,
+            {"A folder (OME-Zarr, DICOM) ...": self.folder_asked.emit},
         )
         self.row(self.layers, self.open)
         self.about = note(name="About the slide")

@@ -69,6 +69,12 @@ class WhereSection(Section):
         for part in (self.outline, self.find_again):
             part.setVisible(where != "whole")
 
+    def show_outline(self, *, shown: bool) -> None:
+        """Show whether the outline is there; says nothing."""
+        self.outline.blockSignals(True)
+        self.outline.setChecked(shown)
+        self.outline.blockSignals(False)
+
     def show_shapes(self, layers: Sequence[tuple[str, object]], current: object) -> None:
         """Offer these layers."""
         self.shapes.offer(layers, current, "Add a Shapes layer and draw")
