@@ -65,10 +65,10 @@ class Bench:
         import napari
 
         viewer = napari.Viewer(show=True)
-        viewer.window._qt_window.resize(1600, 1000)
+        viewer.window.resize(1600, 1000)
         self._paints = 0
         # After napari's own painting, and after the graphics have done it.
-        self._scene(viewer).events.draw.connect(self._painted, position="last")
+        self.scene(viewer).events.draw.connect(self._painted, position="last")
         self.settle()
         return viewer
 
@@ -83,10 +83,11 @@ class Bench:
         self.settle()
         return layers
 
-    def _scene(self, viewer: Viewer):  # noqa: ANN202 - vispy's, which has no types
-        return viewer.window._qt_viewer.canvas._scene_canvas
+    def scene(self, viewer: Viewer):  # noqa: ANN201 - vispy's, which has no types
+        """What paints the canvas."""
+        return viewer.window._qt_viewer.canvas._scene_canvas  # noqa: SLF001 - nothing else paints
 
-    def _painted(self, event: object) -> None:
+    def _painted(self, _: object) -> None:
         from vispy import gloo
 
         gloo.finish()
@@ -231,8 +232,10 @@ def main() -> None:
         for name in arguments.rows:
             for row in ROWS[name](bench):
                 must = "" if row.must is None else f"{row.must:g}"
-                print(f"| {row.what} | {row.detail} | {row.milliseconds:.1f} | {must} |", flush=True)
-        height, width = bench._scene(bench.viewer).size[::-1]
+                print(
+                    f"| {row.what} | {row.detail} | {row.milliseconds:.1f} | {must} |", flush=True
+                )
+        height, width = bench.scene(bench.viewer).size[::-1]
         print(f"\nCanvas {width} x {height} px, {bench.layers.pm.size}, 5 classes.")
         bench.viewer.close()
 
