@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject
 from qtpy.QtGui import QGuiApplication
@@ -45,7 +46,7 @@ class AreasControl(QObject):
         self._results, self._slides, self._dialogs = results, slides, parent
         self._place: Any = _WHOLE
         self._imported: tuple[Path, tuple[NamedRegion, ...]] | None = None
-        self._cleanups: dict[int, Cleanup] = {}
+        self._cleanups: WeakKeyDictionary[ResultLayers, Cleanup] = WeakKeyDictionary()
         self.tables: list[AreaTable] = []
         results.current_changed.connect(self._on_current)
         results.rule_changed.connect(lambda final: self.measure(estimate=not final))
@@ -59,7 +60,8 @@ class AreasControl(QObject):
     @property
     def cleanup(self) -> Cleanup:
         """Of the current result."""
-        return self._cleanups.get(id(self._results.current), Cleanup())
+        layers = self._results.current
+        return Cleanup() if layers is None else self._cleanups.get(layers, Cleanup())
 
     def measure(self, *, estimate: bool = False) -> None:
         """Measure the current result; the answer is shown when it comes."""
@@ -105,7 +107,6 @@ class AreasControl(QObject):
         self._context.background.forget("areas")
         self.tables = []
         if layers is None:
-            self._cleanups.clear()
             return
         self._section.show_areas(None)
         self._section.cleanup.show_cleanup(self.cleanup)
@@ -157,14 +158,15 @@ class AreasControl(QObject):
         if self._place == _WHOLE:
             return None
         if self._imported is not None and self._place is self._imported:
-            return self._imported[1]
+            return _with_all(self._imported[1])
         slide = self._slides.current
         outlines = () if slide is None else regions_of(self._place, slide.layer)
         return _with_all(named(outlines)) if outlines else None
 
     def _on_cleanup(self, cleanup: Cleanup) -> None:
-        self._cleanups[id(self._results.current)] = cleanup
-        self.measure()
+        if self._results.current is not None:
+            self._cleanups[self._results.current] = cleanup
+            self.measure()
 
     def _copy(self) -> None:
         clipboard = QGuiApplication.clipboard()
@@ -182,7 +184,7 @@ def _with_all(regions: Sequence[NamedRegion]) -> list[NamedRegion]:
     if len(regions) == 1:
         return list(regions)
     together = areas_of(shapely.union_all([region.shape for region in regions]))
-    return [Named("All shapes", None, together), *regions]
+    return [Named("All together", None, together), *regions]
 
 
 def _origin(layers: ResultLayers) -> Any:

@@ -42,6 +42,7 @@ class ResultsControl(QObject):
         self._results: list[ResultLayers] = []
         self.current: ResultLayers | None = None
         self._growing: ResultLayers | None = None
+        self._running: ProbabilityMap | None = None
         self._refreshed = 0.0
         self._late = QTimer(self)
         self._late.setSingleShot(True)
@@ -78,7 +79,8 @@ class ResultsControl(QObject):
 
     def show_progress(self, slide: OpenSlide, step: Progress) -> None:
         """Show what the run has by now: its layers from the first step on, growing by rows."""
-        if self._growing is None or self._growing.pm is not step.result:
+        if self._running is not step.result:
+            self._running = step.result
             self._growing = self._begin(slide, step.result)
         if step.kind in ("row", "done"):
             since = time.monotonic() - self._refreshed
@@ -87,11 +89,15 @@ class ResultsControl(QObject):
             elif not self._late.isActive():
                 self._late.start(round(1000 * (_REFRESH_SECONDS - since)))
 
+    def is_growing(self, pm: ProbabilityMap) -> bool:
+        """Whether this is the map of the run that is on its way."""
+        return self._running is pm
+
     def show_end(self, end: RunEnd) -> None:
         """Show the last of it."""
         if self._growing is not None:
             self._refresh()
-        self._growing = None
+        self._growing = self._running = None
         self._late.stop()
         if end.result is not None:
             self._offer()

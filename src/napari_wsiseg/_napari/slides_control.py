@@ -22,6 +22,7 @@ from napari_wsiseg._napari.open_slides import (
     slide_for,
     tissue_layer_keywords,
 )
+from napari_wsiseg._napari.panel import Where
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
@@ -38,11 +39,13 @@ _FILES = (
 
 
 class SlidesControl(QObject):
-    """Signals: `slide_changed` with the `OpenSlide`, or None; `tissue_changed`;
-    `layers_changed`; `folder_opened` with a folder that may be a result.
+    """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone` with the `Slide` whose
+    layer was removed; `tissue_changed`; `layers_changed`; `view_moved`.
     """
 
     slide_changed = Signal(object)
+    slide_gone = Signal(object)
+    view_moved = Signal()
     tissue_changed = Signal()
     layers_changed = Signal()
 
@@ -137,6 +140,7 @@ class SlidesControl(QObject):
             self._tissue_layer = None
             self._where.show_outline(shown=False)
         if self.current is not None and removed is self.current.layer:
+            self.slide_gone.emit(self.current.slide)
             rest = self._candidates()
             self.select(rest[-1] if rest else None)
         self._offer()
@@ -238,6 +242,11 @@ class SlidesControl(QObject):
         layer = self.current.layer
         self._let_go()
         self._find(layer, mpp)
+
+    def show_outline_where(self, where: Where) -> None:
+        """The tissue's outline means nothing where all of the slide is analysed."""
+        if self._tissue_layer is not None:
+            self._tissue_layer.visible = where != "whole" and self._where.outline.isChecked()
 
     def _show_outline(self, shown: bool) -> None:
         if self._tissue_layer is not None:

@@ -73,12 +73,10 @@ class ModelSection(Section):
             None,
             {
                 "From a file ...": self.weights_file_asked.emit,
-                "Download ...": self.download_asked.emit,
+                _DOWNLOAD: self.download_asked.emit,
             },
         )
-        self.from_hub = self.weights.menu().actions()[-1]
         self.row(self.open, self.weights)
-        self.classes = QHBoxLayout()
         self.rows.addWidget(self._about())
         self.warning = note(name="Warning about the model")
         self.state = note(name="State of the model")

@@ -38,11 +38,10 @@ if TYPE_CHECKING:
 class ResultSection(Section):
     """Shows a result.
 
-    Signals: `open_asked`; `result_chosen`; `threshold_moved` with class index, value and whether the slider
-    was let go; `shown_toggled` with class index and state; `heatmap_chosen` with a class
-    index or None; `outline_toggled`; `opacity_moved` with percent; `measured_in_chosen`;
-    `preset_save_asked`, `preset_load_asked`, `thresholds_reset_asked`; `copy_asked`,
-    `csv_asked`; `cleanup_chosen` with a `Cleanup`.
+    Signals: `threshold_moved` with class index, threshold and whether it is final;
+    `shown_toggled` with class index and state; `heatmap_chosen` with a class index or None;
+    `opacity_moved` with percent; `cleanup_chosen` with a `Cleanup`; the others with what
+    their names say.
     """
 
     open_asked = Signal()

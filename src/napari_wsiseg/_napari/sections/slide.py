@@ -30,8 +30,8 @@ _STAIN_NAMES = {"H&E": "H&E", "H-DAB": "H-DAB (immunohistochemistry)", "other": 
 class SlideSection(Section):
     """Shows the slides of the window.
 
-    Signals: `open_asked`, `folder_asked`; `layer_chosen` with a layer; `mpp_given` with µm per pixel;
-    `stain_chosen` with a `Stain`; `default_asked`.
+    Signals: `open_asked`, `folder_asked`, `default_asked`; `layer_chosen` with a layer;
+    `mpp_given` with µm per pixel; `stain_chosen` with a `Stain`.
     """
 
     open_asked = Signal()
