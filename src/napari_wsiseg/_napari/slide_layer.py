@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 from napari import Viewer
 from napari.qt.threading import create_worker
+from napari.utils import progress
 from napari.utils.notifications import show_error, show_warning
 from superqt.utils import FunctionWorker
 
@@ -231,15 +232,13 @@ def prepare_in_background(
 ) -> None:
     """`open_in_background` for a slide that has to be found or fetched first."""
     viewer = getattr(viewer, "__wrapped__", viewer)  # docks are given a proxy
-    worker = create_worker(
-        preparation,
-        _start_thread=False,
-        _worker_class=_Worker,
-        _progress={"desc": str(preparation)},
-    )
+    worker = create_worker(preparation, _start_thread=False, _worker_class=_Worker)
+    # Not the worker's own bar: that one comes with the work, when the window may be gone.
+    bar = progress(total=0, desc=str(preparation))
 
     def end() -> None:
         _forget(window, worker)
+        bar.close()
         prepared = worker.take()
         if prepared is None:
             return
@@ -261,15 +260,12 @@ def prepare_in_background(
 
 def _forget(window: Any, worker: _Worker) -> None:
     """Cut what ties a worker that has ended to its window: neither would ever be freed."""
-    for signal, slots in (
-        (window.destroyed, (worker.quit,)),
-        (worker.errored, ()),
-        (worker.started, ()),
-        (worker.finished, ()),
-    ):
-        # A window that is gone has dropped its connections itself.
+    # A window that is gone has dropped its connections itself.
+    with contextlib.suppress(RuntimeError, TypeError):
+        window.destroyed.disconnect(worker.quit)
+    for signal in (worker.started, worker.errored, worker.finished):
         with contextlib.suppress(RuntimeError, TypeError):
-            signal.disconnect(*slots)
+            signal.disconnect()
 
 
 def show_prepared(viewer: Viewer, prepared: Prepared) -> Layer | None:
