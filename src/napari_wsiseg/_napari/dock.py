@@ -106,6 +106,7 @@ class SegmentDock(QWidget):
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setWidget(held)
+        self._scroll = scroll
         notice = note(RESEARCH_USE, "Research use only")
         font = notice.font()
         font.setPointSizeF(font.pointSizeF() * 0.85)
@@ -124,10 +125,10 @@ class SegmentDock(QWidget):
         self.memory_section.show_threshold(self.panel.memory_threshold)
         self.advanced_section.changed.connect(self._on_advanced)
         self.advanced_section.show_panel(self.panel)
+        self.run_section.segment_asked.connect(self._scroll_to_run)
         self.runs.progressed.connect(self.results.show_progress)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
         self.results.layers_gone.connect(self._on_layers_gone)
-        self.slides.slide_changed.connect(self._on_slide)
         self.slides.slide_gone.connect(self._on_slide_gone)
         self.panel.events.connect(self._remember)
         self._memory_timer = QTimer(self)
@@ -176,6 +177,10 @@ class SegmentDock(QWidget):
         if dock is not None and dock.isHidden() and not covered:
             self.runs.cancel()
 
+    def _scroll_to_run(self) -> None:
+        """While it runs, its progress and its classes are what is looked at."""
+        self._scroll.verticalScrollBar().setValue(self.run_section.y())
+
     def _on_resolution(self, number: str, unit: str) -> None:
         try:
             self.panel.resolution = resolution_of(number, unit)
@@ -187,10 +192,6 @@ class SegmentDock(QWidget):
             self.resolution_section.set_advanced(value)
         else:
             setattr(self.panel, name, value)
-
-    def _on_slide(self, found: Any) -> None:
-        if found is not None and self.panel.output_folder == read_settings().output_folder:
-            self.advanced_section.show_panel(self.panel)
 
     def _on_slide_gone(self, slide: Any) -> None:
         request = self.runs.runner.request

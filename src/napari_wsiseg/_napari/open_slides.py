@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _TISSUE = 1
 _TISSUE_COLOR = "#111111"
-_OUTLINE_PX = 2
+_OUTLINE_PX = 1
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from napari_wsiseg._napari.panel import Where
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
+from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
 from napari_wsiseg.errors import reason
 
@@ -165,7 +166,7 @@ class SlidesControl(QObject):
         self.current = found
         info = found.slide.info
         self._section.show_info(info)
-        self._section.default.setVisible(info.path is not None and not is_default_reader())
+        self._offer_default(info.path)
         self.slide_changed.emit(found)
         key = f"{info.fingerprint} {info.mpp}"
         if key in self._looked:
@@ -260,14 +261,23 @@ class SlidesControl(QObject):
             self.tissue_changed.emit()
 
     def _open_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self._dialogs, "Open slide", "", _FILES)
+        folder = str(read_settings().slide_folder or "")
+        path, _ = QFileDialog.getOpenFileName(self._dialogs, "Open slide", folder, _FILES)
         if path:
+            remember(slide_folder=Path(path).parent)
             self.open_path(Path(path))
 
     def _open_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self._dialogs, "Open a slide's folder")
         if path:
             self.open_path(Path(path))
+
+    def _offer_default(self, path: Path | None) -> None:
+        """Once, when the first slide was opened; later it is in napari's own preferences."""
+        is_new = path is not None and not read_settings().asked_for_slides
+        if is_new and not is_default_reader():
+            remember(asked_for_slides=True)
+            self._section.default.show()
 
     def _become_default(self) -> None:
         make_default_reader()

@@ -8,10 +8,10 @@ from typing import Any
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.panel import PanelModel
+from napari_wsiseg._napari.sections.parts import folding, narrow
 
 _CHOOSES = 0
 
@@ -31,15 +31,17 @@ _TYPES = {
 _EXISTS = {"Go on with it, or write beside it": False, "Replace it": True}
 
 
-class AdvancedSection(QCollapsible):
+class AdvancedSection(QWidget):
     """Says `changed` with the name of a field of `PanelModel` and its value."""
 
     changed = Signal(str, object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("6  Advanced", parent)
-        self.setAccessibleName("Advanced")
-        self.setDuration(0)
+        super().__init__(parent)
+        self.fold = folding("6  Advanced")
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self.fold)
         self.self_test = Label(label="This machine", value="")
         self.device = ComboBox(
             label="Device", choices=["auto", "cpu"], tooltip="Where the model computes."
@@ -97,7 +99,9 @@ class AdvancedSection(QCollapsible):
         )  # fmt: skip
         for control in self.form:
             control.native.setAccessibleName(control.label or control.name)
-        self.addWidget(self.form.native)
+        for box in self.form.native.findChildren(QComboBox):
+            narrow(box)
+        self.fold.addWidget(self.form.native)
         self._connect()
 
     def _connect(self) -> None:

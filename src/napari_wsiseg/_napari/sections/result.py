@@ -129,7 +129,6 @@ class ResultSection(Section):
         self.presets = presets = menu_button(
             "Thresholds",
             "Save them as a preset, load one, or take the model's.",
-            None,
             {
                 "Save as preset ...": self.preset_save_asked.emit,
                 "Load preset ...": self.preset_load_asked.emit,
@@ -146,7 +145,7 @@ class ResultSection(Section):
 
     def show_nothing(self) -> None:
         """There is no result."""
-        self.results.offer([], None, "None yet: click Segment, or open a result")
+        self.results.offer([], None, "None yet")
         self.results.setEnabled(False)
         self.body.hide()
 
