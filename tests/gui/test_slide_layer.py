@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from napari import Viewer
 from napari.layers import Image
-from qtpy.QtCore import QCoreApplication, QEvent, QThreadPool, QTimer
+from qtpy.QtCore import QCoreApplication, QThreadPool, QTimer
 
 from napari_wsiseg import SlideError, open_slide
 from napari_wsiseg._napari import slide_layer
@@ -143,11 +143,14 @@ class TestClosing:
             return slide
 
         prepare_in_background(behind, Preparation(open_late, "x"), done.append, done.append)
+        gone = []
+        behind.window._qt_window.destroyed.connect(lambda: gone.append(True))
         behind.close()
-        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        qtbot.waitUntil(lambda: bool(gone), timeout=20000)
         may_open.set()
-        qtbot.waitUntil(lambda: slide.closed, timeout=20000)
+        assert QThreadPool.globalInstance().waitForDone(20000)
         QCoreApplication.processEvents()
+        assert slide.closed
         assert not done
 
     def test_a_slide_that_is_ready_too_late_is_closed(self, make_napari_viewer, make_slide):
