@@ -179,7 +179,9 @@ class SegmentDock(QWidget):
 
     def _scroll_to_run(self) -> None:
         """While it runs, its progress and its classes are what is looked at."""
-        self._scroll.verticalScrollBar().setValue(self.run_section.y())
+        bar = self._scroll.verticalScrollBar()
+        if bar is not None:
+            bar.setValue(self.run_section.y())
 
     def _on_resolution(self, number: str, unit: str) -> None:
         try:

@@ -48,7 +48,7 @@ class ResultsControl(QObject):
         self._late.setSingleShot(True)
         self._late.timeout.connect(self._refresh)
         section.open_asked.connect(self._ask_result)
-        section.result_chosen.connect(self._make_current)
+        section.result_chosen.connect(self._choose)
         section.threshold_moved.connect(self._on_threshold)
         section.shown_toggled.connect(self._on_shown)
         section.heatmap_chosen.connect(self._on_heatmap)
@@ -129,6 +129,7 @@ class ResultsControl(QObject):
             layer.translate = layer.translate + shift
         self._add(layers)
         layers.add_to(self._context.viewer)
+        self._choose(layers)
         return layers
 
     def _refresh(self) -> None:
@@ -195,6 +196,16 @@ class ResultsControl(QObject):
                 heatmap=layers.scored if layers.scores.visible else None,
             )
         self.current_changed.emit(layers)
+
+    def _choose(self, layers: ResultLayers) -> None:
+        """Look at this result: of those of one slide that lie over each other, no other shows."""
+        self._make_current(layers)
+        slide = layers.pm.info.identity.get("slide")
+        for other in self._results:
+            if other.pm.info.identity.get("slide") == slide:
+                other.labels.visible = other is layers
+                if other is not layers:
+                    other.show_scores(None)
 
     def _offer(self) -> None:
         if not self._results:
