@@ -173,7 +173,7 @@ class _Run:
                 for step in self._write(first, predictions):
                     self._clock.handed_over()
                     yield step
-                    # What the caller did meanwhile, or that it held the run, is no part of its pace.
+                    # That the caller held the run meanwhile is no part of its pace.
                     self._clock.resumed()
             status = "complete"
         except (GeneratorExit, KeyboardInterrupt):
