@@ -20,6 +20,7 @@ from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
+from napari_wsiseg.store.lock import WriterLock, is_written
 
 SHAPE = (40, 60)
 
@@ -173,6 +174,18 @@ def test_through_a_link_labels_are_those_of_the_result(tmp_path):
         export(pm, link / "labels" / "mine", "ome-zarr")
     listed = json.loads((path / "labels" / "zarr.json").read_text())["attributes"]["ome"]
     assert listed["labels"] == ["mine-Nuclei", "mine-Glands"]
+
+
+def test_a_run_that_begins_meanwhile_is_not_given_labels(tmp_path, result):
+    steps = export_steps(result, format="ome-zarr")
+    next(steps)
+    lock = WriterLock.acquire(result.path)
+    with pytest.raises(ws.StoreError, match="being written by process"):
+        list(steps)
+    lock.release()
+    assert names_in(result.path / "labels") == []
+    export(result, format="ome-zarr")
+    assert not is_written(result.path)
 
 
 def test_the_tissue_mask_is_never_replaced(tmp_path):

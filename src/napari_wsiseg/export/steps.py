@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from napari_wsiseg.export.target import LABELS, check_free, is_label_image, new_
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.store.lock import WriterLock
 
 QUPATH_CLASSES = {
     "Tumour": "Tumor",
@@ -109,7 +111,7 @@ def export_steps(
     JobError
         If the model has no such class, or the slide no scale where one is needed.
     StoreError
-        If the map cannot be read.
+        If the map cannot be read, or labels are ready for a result that a run now writes.
     """
     chosen = format_named(format)
     writer = chosen.load(options)
@@ -135,12 +137,16 @@ def export_steps(
         for part in labels.prepare():
             yield Step("cleaning up", part)
         for part_request, where in parts:
-            with new_target(where, is_folder=chosen.is_folder, overwrite=overwrite) as partial:
-                yield from writer.write(part_request, partial, where)
-            if is_label:
-                from napari_wsiseg.export.omezarr import list_label
+            with ExitStack() as held:
+                with new_target(where, is_folder=chosen.is_folder, overwrite=overwrite) as partial:
+                    yield from writer.write(part_request, partial, where)
+                    if is_label:
+                        # A run may have begun meanwhile: from here on none can.
+                        held.callback(WriterLock.acquire(_home_of(where)).release)
+                if is_label:
+                    from napari_wsiseg.export.omezarr import list_label
 
-                list_label(where.parent.parent, where.name)
+                    list_label(_home_of(where), where.name)
     yield Step("done", 1.0)
 
 
@@ -165,6 +171,11 @@ def export_path(
         return pm.path / LABELS / TISSUE_CLASSES
     stem = pm.path.name.removesuffix(".zarr").removesuffix(".ome")
     return pm.path.with_name(stem + chosen.suffixes[0])
+
+
+def _home_of(label: Path) -> Path:
+    """The result of a label image."""
+    return label.absolute().parent.parent
 
 
 def _one_a_class(request: ExportRequest, target: Path) -> list[tuple[ExportRequest, Path]]:
