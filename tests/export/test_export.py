@@ -75,6 +75,19 @@ def test_nothing_covered_is_exported_as_nothing(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_names_that_are_no_unicode_are_written_as_far_as_they_can_be(tmp_path, name):
+    """Linux has names of files in any encoding; Python keeps such bytes as lone surrogates."""
+    made_from = {"slide": {"stem": "caf\udce9"}}
+    with map_of(values(), SOFTMAX, provenance=made_from) as pm:
+        path = tmp_path / f"caf\udce9{FORMATS[name].suffixes[0]}"
+        export(pm, path, name, aliases={"Tumour": "T\udce9"}, **options_of(name))
+    assert path.exists()
+    told = provenance(ExportRequest(LabelMap(pm), (1,), {1: "T\udce9"}, "slide"))
+    assert told["slide"]["stem"] == "caf?"
+    json.dumps(told, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_what_is_there_is_kept_unless_told(tmp_path, result, name):
     path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
     export(result, path, name, **options_of(name))

@@ -28,7 +28,7 @@ from napari_wsiseg.export.outlines import (
     simplified,
     tolerance_px,
 )
-from napari_wsiseg.export.provenance import provenance
+from napari_wsiseg.export.provenance import provenance, slide_of
 from napari_wsiseg.export.request import ExportRequest, Step
 from napari_wsiseg.export.spool import Spool, connect, database_errors
 from napari_wsiseg.validation import raises
@@ -201,8 +201,7 @@ def _properties(request: ExportRequest, code: int) -> str:
 
 
 def _remark(request: ExportRequest, target: Path) -> str:
-    slide = request.pm.provenance.get("slide")
-    stem = slide.get("stem") if isinstance(slide, dict) else None
+    stem = slide_of(request.pm).get("stem")
     if not stem or stem in target.name:
         return ""
     return (

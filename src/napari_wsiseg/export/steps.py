@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.formats import format_named
+from napari_wsiseg.export.provenance import encodable
 from napari_wsiseg.export.request import ExportRequest, Origin, Step
 from napari_wsiseg.export.target import LABELS, check_free, is_label_image, new_target
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
@@ -208,4 +209,4 @@ def _names(
     renamed = {label_of(own, spec): shown for own, shown in (aliases or {}).items()}
     if "" in renamed.values():
         raise ExportError("A class cannot be called ''; give it a name.")
-    return {code: renamed.get(code, spec.classes[code - 1]) for code in codes}
+    return {code: encodable(renamed.get(code, spec.classes[code - 1])) for code in codes}
