@@ -298,6 +298,16 @@ def test_the_scanned_part_is_kept_in_a_result(tmp_path):
         ({"aliases": {"Tumour": ""}}, ExportError, "cannot be called ''"),
         ({"rule": DecisionRule({"tumour": 0.5})}, JobError, "did you mean 'Tumour'"),
         ({"origin": "corner"}, ExportError, "origin cannot be 'corner'"),
+        (
+            {"origin": "bounds", "format": "ome-tiff", "path": "a.ome.tif"},
+            ExportError,
+            "The origin of ome-tiff cannot be 'bounds'",
+        ),
+        (
+            {"origin": "bounds", "format": "csv", "path": "a.csv"},
+            ExportError,
+            "begins at the slide",
+        ),
         ({"path": "none/a.geojson"}, ExportError, "There is no folder"),
     ],
     ids=str,

@@ -91,7 +91,8 @@ def export_steps(
         Other names for classes, by the model's names; "qupath": those that QuPath knows.
     origin
         Whether (0, 0) is the corner of the slide or of its scanned part ("bounds"), where
-        QuPath has it; None: "bounds" for "geojson", else "slide".
+        QuPath has it; None: "bounds" for "geojson", else "slide". Of "ome-tiff", "csv" and
+        "png" it is the slide's.
     overwrite
         Whether an earlier export is replaced.
     with_paths
@@ -121,12 +122,11 @@ def export_steps(
     if not is_label and not target.name.lower().endswith(chosen.suffixes):
         suffixes = " or ".join(chosen.suffixes)
         raise ExportError(f"{target.name} is no name for {chosen.name}; let it end in {suffixes}.")
-    if origin not in (None, "slide", "bounds"):
-        raise ExportError(f"origin cannot be {origin!r}; give 'slide' or 'bounds'.")
+    place = chosen.origin(origin)
     codes = _codes(classes, pm.spec)
     names = _names(aliases, codes, pm.spec)
     with LabelMap(pm, rule, cleanup) as labels:
-        request = ExportRequest(labels, codes, names, origin or chosen.origin, with_paths)
+        request = ExportRequest(labels, codes, names, place, with_paths)
         parts = [(request, target)]
         if is_label and not pm.spec.exclusive:
             parts = _one_a_class(request, target)
