@@ -242,6 +242,22 @@ def request_of(pm, rule=None, **changes):
     return ExportRequest(labels, (1,), names, **{"origin": "slide", **changes})
 
 
+@pytest.mark.parametrize("name", ["csv", "png"])
+def test_measuring_for_a_file_tells_how_far_it_is_and_can_be_stopped(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("napari_wsiseg.measure.count._BATCH", 1)
+    with map_of(values(), SOFTMAX) as pm:
+        path = tmp_path / f"a.{name}"
+        steps = export_steps(pm, path, name, **options_of(name))
+        parts = [step.part for step in steps if step.stage == "writing"]
+        assert parts == sorted(parts)
+        assert len(set(parts)) >= 3
+        path.unlink()
+        steps = export_steps(pm, path, name, **options_of(name))
+        assert 0 < next(steps).part < 1
+        steps.close()
+    assert names_in(tmp_path) == []
+
+
 def test_the_provenance_tells_what_was_done_and_no_path(tmp_path, result):
     told = provenance(request_of(result, DecisionRule({"Tumour": 0.6})))
     json.dumps(told, allow_nan=False)

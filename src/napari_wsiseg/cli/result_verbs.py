@@ -96,8 +96,8 @@ def export(
             _WRITING,
             "--origin",
             metavar="WHICH",
-            text="slide, or bounds (the scanned part, as QuPath has it; default of geojson): of geojson, "
-            "annotation-store and ome-zarr.",
+            text="slide, or bounds (the scanned part, as QuPath has it; default of geojson); not "
+            "of ome-tiff, csv and png.",
         ),
     ] = None,
     with_paths: Annotated[

@@ -17,7 +17,7 @@ from napari_wsiseg.export.request import ExportRequest, Step
 from napari_wsiseg.export.table import Cell, Table, check_table, number_cell, text_cell, write_table
 from napari_wsiseg.export.target import new_file
 from napari_wsiseg.labels import threshold_scale, threshold_unit
-from napari_wsiseg.measure import AreaTable, measure_labels, table_rows
+from napari_wsiseg.measure import AreaTable, Measuring, table_rows
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.regions import NamedRegion, excluding
 from napari_wsiseg.store import ProbabilityMap
@@ -81,12 +81,13 @@ class CsvWriter:
 
     def write(self, request: ExportRequest, partial: Path, target: Path) -> Iterator[Step]:
         """Measure, write, read back; see `Writer`."""
-        for part in request.labels.prepare():
-            yield Step("writing", part / 2)
         regions = self.regions
         if regions is not None:
             regions = excluding(regions, request.pm.slide_size)
-        block = csv_block(request, measure_labels(request.labels, regions))
+        measuring = Measuring(request.labels, regions)
+        for part in measuring.steps():
+            yield Step("writing", part)
+        block = csv_block(request, measuring.tables())
         head, table = table_of([block])
         write_table(partial, head, table)
         yield Step("writing", 1.0)

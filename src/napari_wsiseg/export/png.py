@@ -31,8 +31,8 @@ from napari_wsiseg.measure import (
     UNCLASSIFIED,
     AreaRow,
     AreaTable,
+    Measuring,
     in_digits,
-    measure_labels,
 )
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide, open_slide
@@ -87,8 +87,10 @@ class PngWriter:
             picture = slide.read_at(Region(0, 0, size), downsample)
         yield Step("writing", 0.2)
         labels = _labels(request, size, downsample)
-        yield Step("writing", 0.5)
-        (areas,) = measure_labels(request.labels)
+        measuring = Measuring(request.labels)
+        for part in measuring.steps():
+            yield Step("writing", 0.5 + 0.5 * part)
+        (areas,) = measuring.tables()
         image = _with_footer(
             Image.fromarray(_blend(picture, labels, request)), request, areas, downsample
         )
