@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsiseg.cli import report
-from napari_wsiseg.cli.terminal import fail, out, say, sentence
+from napari_wsiseg.cli.results import status_after
+from napari_wsiseg.cli.terminal import fail, out, say
 from napari_wsiseg.cli.words import several
-from napari_wsiseg.errors import JobError, WsisegError
+from napari_wsiseg.errors import JobError
 from napari_wsiseg.export.csv import CsvBlock, csv_block, slide_name, write_csv
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.export.target import check_free
@@ -87,7 +88,7 @@ def measure_results(
         say(f"Table: {csv}")
     if work.blocks and not as_json:
         out(RESEARCH_USE)
-    return _status(failed, len(results))
+    return status_after(failed, len(results))
 
 
 @dataclass
@@ -185,15 +186,3 @@ def _values(
         ]
         values["origin"] = list(_corner(pm))
     return values | {"notice": RESEARCH_USE}
-
-
-def _status(failed: Sequence[tuple[Path, Exception]], results: int) -> int:
-    """The exit status, after a list of what failed."""
-    if failed and results > 1:
-        say(f"{len(failed)} of {several(results, 'result')} failed:")
-        for path, why in failed:
-            say(f"  {path}: {sentence(why)}")
-    if not failed:
-        return 0
-    foreseen = all(isinstance(why, WsisegError | OSError) for _, why in failed)
-    return 2 if foreseen and len(failed) == results else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -80,6 +81,11 @@ class ExportFormat:
             )
         raise ExportError(f"origin cannot be {wanted!r}; give 'slide' or 'bounds'.")
 
+    @property
+    def options(self) -> frozenset[str]:
+        """What its writer takes beside what every export does."""
+        return frozenset(inspect.signature(self._writer).parameters)
+
     def load(self, options: dict[str, Any]) -> Writer:
         """Its writer with these options.
 
@@ -88,8 +94,12 @@ class ExportFormat:
         ExportError
             If an option is not this format's, or out of range.
         """
-        writer: Writer = getattr(import_module(self.module), self.writer)(**options)
+        writer: Writer = self._writer(**options)
         return writer
+
+    @property
+    def _writer(self) -> Any:
+        return getattr(import_module(self.module), self.writer)
 
 
 FORMATS = {

@@ -90,8 +90,8 @@ class GeoJsonWriter:
         if count <= MANY_ANNOTATIONS or self.object_type == "detection":
             return ""
         return (
-            f"The file has {count:,} annotations, which makes QuPath slow; export them as "
-            'detections (object_type="detection"), or set a smallest object area.'
+            f"The file has {count:,} annotations, which makes QuPath slow; give the object type "
+            "'detection', or a smallest area of objects."
         )
 
 
