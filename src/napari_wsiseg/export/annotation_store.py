@@ -80,7 +80,7 @@ class AnnotationStoreWriter:
                 if self.per == "object":
                     yield from _write_objects(store, request, grid, tolerance)
                 else:
-                    with Spool(_beside(partial), may_overlap=bool(tolerance)) as spool:
+                    with closing(Spool.beside(partial, may_overlap=bool(tolerance))) as spool:
                         yield from _write_classes(store, request, grid, tolerance, spool)
                 database.execute("COMMIT")
             yield Step("writing", 1.0, _remark(request, target))
@@ -208,7 +208,3 @@ def _remark(request: ExportRequest, target: Path) -> str:
         f"TIAToolbox's viewer offers a store only for the slide whose name it holds; put "
         f"{stem!r} into the name {target.name!r}."
     )
-
-
-def _beside(partial: Path) -> Path:
-    return partial.with_name(f"{partial.name}.spool")

@@ -15,16 +15,10 @@ from napari_wsiseg.export.provenance import encodable
 from napari_wsiseg.export.request import ExportRequest, Origin, Step
 from napari_wsiseg.export.target import LABELS, check_free, is_label_image, new_target
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
+from napari_wsiseg.regions import QUPATH_CLASSES
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.store.lock import WriterLock
-
-QUPATH_CLASSES = {
-    "Tumour": "Tumor",
-    "Inflammatory": "Immune cells",
-    "Others": "Other",
-}
-"""What QuPath calls classes that it knows by another name."""
 
 TISSUE_CLASSES = "tissue-classes"
 """What labels inside a result are called, unless the user says."""

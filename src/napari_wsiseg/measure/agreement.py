@@ -15,9 +15,9 @@ import numpy as np
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule, threshold_scale, threshold_unit
 from napari_wsiseg.measure.overlap import Agreement, ClassAgreement, Overlap, SweepRow
-from napari_wsiseg.measure.reference import REGION, Reference, near_classes
+from napari_wsiseg.measure.reference import Reference, near_classes
 from napari_wsiseg.measure.sweep import SweepCounter, SweepCounts
-from napari_wsiseg.regions import NamedRegion
+from napari_wsiseg.regions import REGION, NamedRegion
 from napari_wsiseg.spec import ModelSpec
 
 if TYPE_CHECKING:
