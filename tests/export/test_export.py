@@ -20,6 +20,7 @@ from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
+from napari_wsiseg.store.lock import WriterLock, is_written
 
 SHAPE = (40, 60)
 
@@ -149,11 +150,49 @@ def test_a_result_is_never_replaced_by_an_export(tmp_path, result):
     assert names_in(foreign) == ["precious"]
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if not FORMATS[name].is_folder])
+def test_no_file_is_written_into_a_result(tmp_path, result, name):
+    other, link = tmp_path / "other.ome.zarr", tmp_path / "link"
+    shutil.copytree(result.path, other)
+    link.symlink_to(result.path)
+    before = sorted(tmp_path.rglob("*"))
+    suffix = FORMATS[name].suffixes[-1].removesuffix(".gz")
+    for folder in (result.path, result.path / "labels", other / "0", link):
+        for path in (folder / f"{stem}{suffix}" for stem in ("zarr", "state", "a")):
+            with pytest.raises(ExportError, match="is inside the result"):
+                export(result, path, name, overwrite=True, **options_of(name))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert is_result(result.path)
+
+
+def test_through_a_link_labels_are_those_of_the_result(tmp_path):
+    path, link = tmp_path / "a.ome.zarr", tmp_path / "link.ome.zarr"
+    with map_of(values(2), SIGMOID, path=path):
+        pass
+    link.symlink_to(path)
+    with ProbabilityMap.open(path) as pm:
+        export(pm, link / "labels" / "mine", "ome-zarr")
+    listed = json.loads((path / "labels" / "zarr.json").read_text())["attributes"]["ome"]
+    assert listed["labels"] == ["mine-Nuclei", "mine-Glands"]
+
+
+def test_a_run_that_begins_meanwhile_is_not_given_labels(tmp_path, result):
+    steps = export_steps(result, format="ome-zarr")
+    next(steps)
+    lock = WriterLock.acquire(result.path)
+    with pytest.raises(ws.StoreError, match="being written by process"):
+        list(steps)
+    lock.release()
+    assert names_in(result.path / "labels") == []
+    export(result, format="ome-zarr")
+    assert not is_written(result.path)
+
+
 def test_the_tissue_mask_is_never_replaced(tmp_path):
     path = tmp_path / "a.ome.zarr"
     with map_of(values(), SOFTMAX, tissue=np.ones(SHAPE, bool), path=path):
         pass
-    with ProbabilityMap.open(path) as pm, pytest.raises(ExportError, match="is no export"):
+    with ProbabilityMap.open(path) as pm, pytest.raises(ExportError, match="tissue mask"):
         export(pm, path / "labels" / "tissue", "ome-zarr", overwrite=True)
 
 
