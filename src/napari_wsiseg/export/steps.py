@@ -12,10 +12,11 @@ from typing import Any, Literal
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.formats import format_named
 from napari_wsiseg.export.request import ExportRequest, Origin, Step
-from napari_wsiseg.export.target import LABELS, check_free, is_label_image, new_target
+from napari_wsiseg.export.target import check_free, is_label_image, new_target
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.store.label_images import LABELS, list_label
 from napari_wsiseg.store.lock import WriterLock
 
 QUPATH_CLASSES = {
@@ -111,7 +112,8 @@ def export_steps(
     JobError
         If the model has no such class, or the slide no scale where one is needed.
     StoreError
-        If the map cannot be read, or labels are ready for a result that a run now writes.
+        If the map cannot be read, or labels are ready for a result that
+        a run now writes or whose list of labels cannot be read.
     """
     chosen = format_named(format)
     writer = chosen.load(options)
@@ -144,8 +146,6 @@ def export_steps(
                         # A run may have begun meanwhile: from here on none can.
                         held.callback(WriterLock.acquire(_home_of(where)).release)
                 if is_label:
-                    from napari_wsiseg.export.omezarr import list_label
-
                     list_label(_home_of(where), where.name)
     yield Step("done", 1.0)
 

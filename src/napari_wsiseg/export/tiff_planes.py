@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from napari_wsiseg.errors import ExportError
-from napari_wsiseg.export.label_pyramid import (
-    NOT_ANALYSED,
-    OUTSIDE,
-    LabelPyramid,
-    fill,
-    level_arrays,
-    pyramid_sizes,
-)
+from napari_wsiseg.export.label_pyramid import NOT_ANALYSED, OUTSIDE, fill
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.labels.pyramid import LabelPyramid, level_arrays, pyramid_sizes
 from napari_wsiseg.spec import FULL_DENSITY
 
 TILE = 512
