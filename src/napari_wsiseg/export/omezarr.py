@@ -159,7 +159,7 @@ def _images(request: ExportRequest, store: LocalStore, inside: str | None) -> li
             f"export each to a name of its own inside the result, or all to a copy."
         )
     titles = [request.names[codes[0]] for _, codes in used]
-    folders = [ALL_CLASSES] if request.spec.exclusive else folder_names(titles)
+    folders = [ALL_CLASSES] if request.labels.exclusive else folder_names(titles)
     if inside is None:
         zarr.create_group(store, path=LABELS, zarr_format=3)
         zarr.create_group(store, path=COVERAGE, zarr_format=3)

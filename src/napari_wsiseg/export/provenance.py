@@ -14,8 +14,9 @@ from napari_wsiseg.store import EXPORT
 def provenance(request: ExportRequest) -> dict[str, Any]:
     """How an export came to be, as plain JSON.
 
-    Slide, model and weights, rule and clean-up, origin, scale and versions; of a result
-    that is not complete, how far it is. No path, unless that was asked for.
+    Slide, model and weights, rule, clean-up and corrections by hand, origin, scale and
+    versions; of a result that is not complete, how far it is. No path, unless that was asked
+    for.
     """
     import napari_wsiseg
 
@@ -42,6 +43,8 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
         "threshold_unit": "optical density" if spec.activation == "stain" else "probability",
         "clip_to_tissue": rule.clip_to_tissue,
         "cleanup": asdict(request.labels.cleanup),
+        # By hand; none: the labels are the model's.
+        "corrections": [correction.json() for correction in request.labels.corrections],
         "classes": {name: spec.classes[code - 1] for code, name in request.names.items()},
         "origin": {"at": request.origin, "offset": [*request.offset]},
         "mpp": None if pm.mpp is None else [*pm.mpp],

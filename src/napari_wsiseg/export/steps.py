@@ -64,6 +64,7 @@ def export_steps(
     origin: Origin | None = None,
     overwrite: bool = False,
     with_paths: bool = False,
+    corrected: bool = False,
     **options: Any,
 ) -> Generator[Step, None, None]:
     """Write a result in a format that other programs open, step by step.
@@ -96,6 +97,9 @@ def export_steps(
         Whether an earlier export is replaced.
     with_paths
         Whether the provenance may name paths.
+    corrected
+        Whether the labels that were corrected by hand are exported (see `correct`), in place
+        of those of `rule`.
     options
         The format's own: see the class that writes it, such as `GeoJsonWriter`.
 
@@ -112,7 +116,7 @@ def export_steps(
     JobError
         If the model has no such class, or the slide no scale where one is needed.
     StoreError
-        If the map cannot be read, or labels are ready for a result that
+        If the map cannot be read, nothing was corrected, or labels are ready for a result that
         a run now writes or whose list of labels cannot be read.
     """
     chosen = format_named(format)
@@ -126,10 +130,10 @@ def export_steps(
         raise ExportError(f"origin cannot be {origin!r}; give 'slide' or 'bounds'.")
     codes = _codes(classes, pm.spec)
     names = _names(aliases, codes, pm.spec)
-    with LabelMap(pm, rule, cleanup) as labels:
+    with LabelMap(pm, rule, cleanup, corrected=corrected) as labels:
         request = ExportRequest(labels, codes, names, origin or chosen.origin, with_paths)
         parts = [(request, target)]
-        if is_label and not pm.spec.exclusive:
+        if is_label and not labels.exclusive:
             parts = _one_a_class(request, target)
         for _, where in parts:
             check_free(where, is_folder=chosen.is_folder, overwrite=overwrite)

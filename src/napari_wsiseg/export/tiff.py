@@ -78,6 +78,8 @@ class TiffWriter:
         if not request.codes:
             raise ExportError("No class is exported; name one at least.")
         if self.content == "probabilities":
+            if request.labels.corrections:
+                raise ExportError("Probabilities are the model's, not corrected; export labels.")
             yield from _write(request, Probabilities(request), partial, target, 0.0)
             return
         check_script(target)

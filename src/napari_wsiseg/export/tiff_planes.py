@@ -92,7 +92,8 @@ class Labels:
         values = [f"{code} = {request.names[code]}" for code in request.codes]
         if not_analysed is not None:
             values.append(f"{NOT_ANALYSED} = {OUTSIDE}")
-        self.meaning = f"Pixels are predicted labels: 0 = none, {', '.join(values)}."
+        made = "labels corrected by hand" if request.labels.corrections else "predicted labels"
+        self.meaning = f"Pixels are {made}: 0 = none, {', '.join(values)}."
 
     @property
     def count(self) -> int:
