@@ -19,6 +19,7 @@ from napari_wsiseg._napari.lazy_labels import LazyLabels, LazyScores
 from napari_wsiseg._napari.live_map import LiveMap
 from napari_wsiseg._napari.slide_layer import METADATA
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule
+from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.store import ProbabilityMap
 
 if TYPE_CHECKING:
@@ -143,6 +144,22 @@ class ResultLayers:
             If the rule names a class that the model does not have.
         """
         self._live.rule = rule
+        self._redraw(self.labels)
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether the labels are those that were corrected by hand."""
+        return self._live.corrected is not None
+
+    def show_corrected(self, corrected: bool) -> None:
+        """Show the labels as they were corrected by hand by now, or those of the rule.
+
+        Raises
+        ------
+        StoreError
+            If there are no corrections, or they are damaged.
+        """
+        self._live.corrected = CorrectedLabels.open(self.pm) if corrected else None
         self._redraw(self.labels)
 
     def is_shown(self, class_index: int) -> bool:
