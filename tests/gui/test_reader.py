@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,7 @@ from napari_wsiseg._napari.reader import (
 )
 from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.slide_layer import close, slide_of
-from napari_wsiseg.slides import READERS
+from napari_wsiseg.slides import READERS, pyramid
 
 PLUGIN = "napari-wsiseg"
 
@@ -122,6 +124,7 @@ class TestInAWindow:
         assert viewer.canvas.overlays.scale_bar.visible
 
     def test_one_that_is_at_hand_comes_at_once(self, viewer, make_slide) -> None:
+        assert pyramid is not None  # loading it holds a window up, so that is left to a worker
         (layer,) = viewer.open(make_slide("small.svs", 300), plugin=PLUGIN)
         slide = slide_of(layer)
         assert not slide.closed
@@ -247,3 +250,15 @@ def test_a_cache_that_cannot_be_written_is_told(monkeypatch, tmp_path: Path) -> 
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "file")
     with pytest.raises(SlideError, match="cannot be kept in"):
         samples.made_slide()
+
+
+def test_the_plugin_loads_nothing_slow() -> None:
+    code = (
+        "import sys, napari, napari.viewer, napari.layers, napari.qt.threading; napari.Viewer\n"
+        "before = set(sys.modules)\n"
+        "from napari_wsiseg._napari import reader, samples, settings, writer\n"
+        "slow = {'dask', 'zarr', 'torch', 'scipy', 'openslide', 'tifffile', 'skimage', 'pooch'}\n"
+        "print(sorted(slow & {name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
