@@ -15,7 +15,7 @@ import pytest
 
 import napari_wsiseg as ws
 from maps import SOFTMAX, STAIN, map_of
-from napari_wsiseg.cli.report import plan_words
+from napari_wsiseg.engine.words import plan_words
 from napari_wsiseg.notice import RESEARCH_USE
 
 ROOT = Path(__file__).resolve().parents[1]

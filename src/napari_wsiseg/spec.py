@@ -74,6 +74,8 @@ class ModelSpec:
         A colour "#RRGGBB" a class.
     thresholds
         Default thresholds by class name, in 0..1 (for "stain": optical density / 2).
+    stain
+        The stain of the slides that the model is for: "H&E" or "H-DAB"; None: any, or not known.
     description, intended_use, license, citation
         Texts shown beside the model.
 
@@ -94,6 +96,7 @@ class ModelSpec:
     shift_period: Annotated[int, Field(ge=1)] | None = None
     colors: tuple[Annotated[str, Field(pattern="^#[0-9A-Fa-f]{6}$")], ...] | None = None
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    stain: Literal["H&E", "H-DAB"] | None = None
     description: str | None = None
     intended_use: str | None = None
     license: str | None = None

@@ -99,9 +99,17 @@ class LiveMap:
         return decide(block.values, block.coverage, block.tissue, self.pm.spec, self._rule)
 
     def scores(self, level: int, region: Region) -> NDArray[np.generic]:
-        """(height, width) stored values of the class looked at; 0 where they cannot be read."""
+        """(height, width) stored values of the class looked at; 0 where they cannot be read.
+
+        Read only where the labels were not looked at just before.
+        """
         scored = self.scored
-        block = self._read(level, region)
+        with self._lock:
+            kept = list(self._kept.values())
+        blocks = (one.cut(level, region) for one in kept)
+        block = next((block for block in blocks if block is not None), None)
+        if block is None:
+            block = self._read(level, region)
         values = (_nothing(self.pm, region) if block is None else block).values
         of_class: NDArray[np.generic] = values[scored]
         return of_class

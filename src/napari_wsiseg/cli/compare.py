@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.cli.terminal import out, print_table
-from napari_wsiseg.cli.words import SCALE_SOURCES, in_mpp, several
+from napari_wsiseg.export.request import bounds_corner
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.labels import DecisionRule
 from napari_wsiseg.measure.agreement import OTHER_SLIDES, agreement
@@ -18,6 +18,7 @@ from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.regions import read_geojson
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.words import SCALE_SOURCES, in_mpp, several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +71,7 @@ def compare_result(
             from napari_wsiseg.export.agreement import check_agreement
 
             check_agreement(output, stem, overwrite=overwrite)
-        bounds = pm.slide_bounds
-        offset = YX(0.0, 0.0) if bounds is None else YX(float(bounds.top), float(bounds.left))
+        offset = bounds_corner(pm)
         found = agreement(pm, read_geojson(annotations, offset), rule, aliases)
         written: Sequence[Path] = ()
         if output is not None:

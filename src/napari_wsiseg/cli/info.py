@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_wsiseg.cli.terminal import out, print_table, warn
-from napari_wsiseg.cli.words import SCALE_SOURCES, in_mpp
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.slides import Level, SlideInfo, open_slide
+from napari_wsiseg.words import SCALE_SOURCES, in_mpp
 
 
 def show_info(path: Path, *, as_json: bool) -> None:

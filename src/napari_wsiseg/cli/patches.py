@@ -14,7 +14,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from napari_wsiseg.cli.segment import loaded_model
 from napari_wsiseg.cli.terminal import fail, out, say, warn
-from napari_wsiseg.cli.words import several
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import PatchResult, segment_patches
 from napari_wsiseg.errors import InferenceError, JobError, SlideWarning
@@ -22,6 +21,7 @@ from napari_wsiseg.export.target import new_file
 from napari_wsiseg.models import Segmenter
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.words import several
 
 _MEANT_FOR_SLIDES = (
     "stains",

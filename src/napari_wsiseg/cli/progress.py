@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from napari_wsiseg.cli.terminal import console, say, warn
-from napari_wsiseg.cli.words import clock, in_bytes
+from napari_wsiseg.words import clock, in_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

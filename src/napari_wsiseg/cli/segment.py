@@ -15,16 +15,17 @@ from napari_wsiseg.cli import report
 from napari_wsiseg.cli.interrupt import Interrupt
 from napari_wsiseg.cli.progress import shown_progress, tell
 from napari_wsiseg.cli.terminal import INTERRUPTED, fail, out, say, sentence, warn
-from napari_wsiseg.cli.words import several
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import plan, segment
 from napari_wsiseg.engine.inputs import job_model, prior_result
 from napari_wsiseg.engine.naming import result_path
+from napari_wsiseg.engine.words import plan_words, stain_words
 from napari_wsiseg.errors import InferenceError, SlideError, WsisegError
 from napari_wsiseg.measure import measure
 from napari_wsiseg.models import Segmenter
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide, open_slide
+from napari_wsiseg.words import several
 
 if TYPE_CHECKING:
     from napari_wsiseg.store import ProbabilityMap
@@ -197,8 +198,8 @@ def _watched(
 ) -> ProbabilityMap:
     """Run the job while its progress is shown; between two batches it may be interrupted."""
     foretold = plan(job, slide, model)
-    say(f"  {report.plan_words(foretold)}")
-    if words := report.stain_words(foretold):
+    say(f"  {plan_words(foretold)}")
+    if words := stain_words(foretold):
         say(f"  {words}")
     told = set(outcome.warnings)
     steps = segment(job, slide, model, settled=foretold)

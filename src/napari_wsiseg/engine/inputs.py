@@ -19,12 +19,16 @@ from napari_wsiseg.models import Segmenter, check_stains, load_model, models
 from napari_wsiseg.slides import Slide, open_slide
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.tissue import TissueMask
 
 SlideSource = Slide | str | os.PathLike[str] | NDArray[np.generic]
 """An open slide, or what `open_slide` takes."""
 
 ModelSource = Segmenter | str | Path
 """A model, or its name or file."""
+
+TissueSource = Mask | TissueMask
+"""A mask (h, w) bool over the whole slide, or one that says how it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Inputs:
     segmenter
         The model; None where it was not loaded.
     tissue
-        A mask (h, w) bool over the whole slide in place of the job's, or None.
+        A mask over the whole slide in place of the job's, or None.
     prior
         The result to go on with, or None.
     """
@@ -51,7 +55,7 @@ class Inputs:
     slide: Slide
     spec: ModelSpec
     segmenter: Segmenter | None
-    tissue: Mask | None
+    tissue: TissueSource | None
     prior: ProbabilityMap | None
 
 
@@ -60,7 +64,7 @@ def opened(
     job: SegmentationJob,
     slide: SlideSource | None,
     model: ModelSource | None,
-    tissue: Mask | None,
+    tissue: TissueSource | None,
     *,
     load: bool,
 ) -> Iterator[Inputs]:
@@ -95,8 +99,9 @@ def opened(
         elif load:
             model = job_model(job, prior)
         spec = _spec_of(job) if model is None else model.spec
-        mask = None if tissue is None else np.asarray(tissue)
-        yield Inputs(job, reader, spec, model, mask, prior)
+        if tissue is not None and not isinstance(tissue, TissueMask):
+            tissue = np.asarray(tissue)
+        yield Inputs(job, reader, spec, model, tissue, prior)
 
 
 def prior_result(job: SegmentationJob) -> ProbabilityMap | None:

@@ -21,14 +21,20 @@ from napari_wsiseg.engine.fields import (
     time_model,
     widest_sensible,
 )
-from napari_wsiseg.engine.inputs import Inputs, ModelSource, SlideSource, opened
+from napari_wsiseg.engine.inputs import (
+    Inputs,
+    ModelSource,
+    SlideSource,
+    TissueSource,
+    opened,
+)
 from napari_wsiseg.engine.regions import chunks_meeting
 from napari_wsiseg.engine.runplan import RunPlan
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Size, Unit, size_at
 from napari_wsiseg.grid import Mask, PatchGrid, TissueTable
 from napari_wsiseg.loading import block_size
-from napari_wsiseg.models import Segmenter, settle_stains
+from napari_wsiseg.models import Segmenter, settle_stains, with_shapes, with_stains
 from napari_wsiseg.slides.base import SlideInfo
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
@@ -46,7 +52,7 @@ def plan(
     job: SegmentationJob,
     slide: SlideSource | None = None,
     model: ModelSource | None = None,
-    tissue: Mask | None = None,
+    tissue: TissueSource | None = None,
 ) -> RunPlan:
     """Say what a run would do: size, patches, memory, disk, time. Writes nothing.
 
@@ -60,7 +66,7 @@ def plan(
         A model, or a name, in place of the job's. Without an object no time is foretold, and
         shapes left open are those for a processor.
     tissue
-        A mask (h, w) bool over the whole slide in place of the job's.
+        A mask (h, w) bool over the whole slide, or a `TissueMask`, in place of the job's.
 
     Returns
     -------
@@ -144,6 +150,12 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         stains=stains,
         warnings=_warnings(job, info, downsample, mask, batch_size),
     )
+
+
+def fitted_model(segmenter: Segmenter, plan: RunPlan) -> Segmenter:
+    """The model as a run uses it: with the plan's stains and patch shapes."""
+    stained = with_stains(segmenter, plan.stains)
+    return with_shapes(stained, plan.grid.patch_input, plan.grid.patch_output)
 
 
 def _timing(inputs: Inputs, *, foretell: bool) -> Timing | None:

@@ -10,18 +10,17 @@ from pathlib import Path
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.identity import provenance, public_job, run_values
 from napari_wsiseg.engine.inference import Prediction, Predictor
-from napari_wsiseg.engine.inputs import ModelSource, SlideSource, opened
-from napari_wsiseg.engine.plan import resolve
+from napari_wsiseg.engine.inputs import ModelSource, SlideSource, TissueSource, opened
+from napari_wsiseg.engine.plan import fitted_model, resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
 from napari_wsiseg.engine.runplan import RunPlan
 from napari_wsiseg.errors import InferenceError, JobError, StoreError
 from napari_wsiseg.geometry import Region
-from napari_wsiseg.grid import Mask
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
 from napari_wsiseg.messages import Band
-from napari_wsiseg.models import Segmenter, with_shapes, with_stains
+from napari_wsiseg.models import Segmenter
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import MapLayout, MapWriter, ProbabilityMap, RunInfo, TissueImage
 from napari_wsiseg.store.state import Status
@@ -31,7 +30,7 @@ def run(
     job: SegmentationJob,
     slide: SlideSource | None = None,
     model: ModelSource | None = None,
-    tissue: Mask | None = None,
+    tissue: TissueSource | None = None,
 ) -> ProbabilityMap:
     """`segment` to its end.
 
@@ -63,7 +62,7 @@ def segment(
     job: SegmentationJob,
     slide: SlideSource | None = None,
     model: ModelSource | None = None,
-    tissue: Mask | None = None,
+    tissue: TissueSource | None = None,
     *,
     settled: RunPlan | None = None,
 ) -> Generator[Progress]:
@@ -81,7 +80,8 @@ def segment(
     model
         A model, or a name, in place of the job's.
     tissue
-        A mask (h, w) bool over the whole slide in place of the job's; kept in the result.
+        A mask (h, w) bool over the whole slide, or a `TissueMask`, in place of the job's; kept
+        in the result.
     settled
         What `plan` made of this job, slide and model, to be run as it was shown.
 
@@ -103,8 +103,7 @@ def segment(
         folder = stack.enter_context(_scratch(job.output))
         workspace = stack.enter_context(Workspace(plan.budget, folder, plan.need.resident))
         assert inputs.segmenter is not None  # noqa: S101 - it was to be loaded
-        stained = with_stains(inputs.segmenter, plan.stains)
-        model = with_shapes(stained, plan.grid.patch_input, plan.grid.patch_output)
+        model = fitted_model(inputs.segmenter, plan)
         yield from _Run(plan, inputs.slide, model, inputs.prior, workspace).steps()
 
 
@@ -171,7 +170,11 @@ class _Run:
                 # The first answer is checked before there is an output to spoil.
                 first = next(predictions, None)
                 self._writer = writer = writer or self._created(identity)
-                yield from self._write(first, predictions)
+                for step in self._write(first, predictions):
+                    self._clock.handed_over()
+                    yield step
+                    # That the caller held the run meanwhile is no part of its pace.
+                    self._clock.resumed()
             status = "complete"
         except (GeneratorExit, KeyboardInterrupt):
             status = "cancelled"

@@ -16,8 +16,8 @@ from napari_wsiseg.tissue.mask import TissueMask
 
 __all__ = ["TissueMask", "find_tissue", "load_tissue", "tissue_for"]
 
-TissueSetting = TissueOptions | Literal["auto", "none"] | Path | NDArray[Any]
-"""What `SegmentationJob.tissue` takes, and a mask as an array."""
+TissueSetting = TissueOptions | Literal["auto", "none"] | Path | NDArray[Any] | TissueMask
+"""What `SegmentationJob.tissue` takes, and a mask that is there."""
 
 
 def tissue_for(slide: Slide, setting: TissueSetting) -> TissueMask | None:
@@ -29,7 +29,7 @@ def tissue_for(slide: Slide, setting: TissueSetting) -> TissueMask | None:
         The slide that the mask is for.
     setting
         "auto", "none", options for `find_tissue`, a mask's file, a folder of masks by
-        slide stem, or a mask (h, w).
+        slide stem, or a mask: (h, w), or one that is settled and stays as it is.
 
     Raises
     ------
@@ -38,6 +38,8 @@ def tissue_for(slide: Slide, setting: TissueSetting) -> TissueMask | None:
     SlideError
         If no part of the slide can be read.
     """
+    if isinstance(setting, TissueMask):
+        return setting
     if isinstance(setting, (np.ndarray, Path)):
         return load_tissue(setting, slide.info)
     if isinstance(setting, TissueOptions):

@@ -1,0 +1,239 @@
+"""Slides of the window: what a layer shows as a slide, its scale, its stain, its tissue.
+
+Whatever takes time here is made to be called in a thread. Knows no dock.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_wsiseg._napari.side_by_side import SlideCopy
+from napari_wsiseg._napari.slide_layer import METADATA, SlideSource, slide_of
+from napari_wsiseg.errors import SlideError, SlideWarning, WsisegError, reason
+from napari_wsiseg.geometry import YX, Polygon, Region
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Layer, Shapes
+
+    from napari_wsiseg._napari.panel import Stain
+    from napari_wsiseg.slides import Slide
+    from napari_wsiseg.tissue import TissueMask
+
+_TISSUE = 1
+_TISSUE_COLOR = "#111111"
+_OUTLINE_PX = 1
+
+
+@dataclass(frozen=True)
+class OpenSlide:
+    """A layer of the window, and the slide that it shows.
+
+    Parameters
+    ----------
+    layer
+        An RGB image.
+    slide
+        Open.
+    is_own
+        Whether it was opened for this, and is not the layer's own.
+    """
+
+    layer: Image
+    slide: Slide
+    is_own: bool
+
+    @property
+    def name(self) -> str:
+        """What results are called by: the file's stem, or the layer's name."""
+        return self.layer.name if self.slide.info.path is None else self.slide.info.stem
+
+    def close(self) -> None:
+        """Let go of what was opened for this."""
+        if self.is_own:
+            self.slide.close()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a first look at a slide finds.
+
+    Parameters
+    ----------
+    tissue
+        Where it lies; None where no part of the slide could be read.
+    stain
+        A guess from its colours; None where they say nothing.
+    problem
+        Why there is no tissue, else empty.
+    """
+
+    tissue: TissueMask | None
+    stain: Stain | None
+    problem: str = ""
+
+
+def is_candidate(layer: Layer) -> bool:
+    """Whether a layer may be a slide: an RGB image in two dimensions."""
+    from napari.layers import Image
+
+    if isinstance(layer.metadata.get(METADATA), SlideCopy):
+        return False
+    return isinstance(layer, Image) and bool(layer.rgb) and layer.ndim == 2
+
+
+def slide_for(layer: Image, mpp: float | None = None) -> OpenSlide:
+    """The slide that a layer shows: its own, else the file it came from, else its pixels.
+
+    Parameters
+    ----------
+    layer
+        An RGB image, of whichever reader.
+    mpp
+        µm per pixel, where the user gave it; the slide is opened anew then.
+
+    Raises
+    ------
+    SlideError
+        If it is none.
+    """
+    from napari_wsiseg.slides import open_slide
+
+    own = slide_of(layer)
+    if own is not None and mpp is None:
+        return OpenSlide(layer, own, is_own=False)
+    with warnings.catch_warnings():
+        # They were told when the layer was opened; a scale is asked for in the dock.
+        warnings.simplefilter("ignore", SlideWarning)
+        path = own.info.path if own is not None else _source(layer)
+        if path is not None:
+            try:
+                slide = open_slide(path, mpp)
+                shape = (slide.info.size.height, slide.info.size.width)
+                if shape == _shape(layer):
+                    return OpenSlide(layer, slide, is_own=True)
+                slide.close()
+            except SlideError:
+                pass
+        return OpenSlide(layer, open_slide(layer, mpp), is_own=True)
+
+
+def adopt_scale(found: OpenSlide) -> None:
+    """Give the layer the slide's scale, where it has none: one layer without a unit hides all."""
+    layer, mpp = found.layer, found.slide.info.mpp
+    if mpp is None:
+        return
+    if found.is_own and slide_of(layer) is not None:
+        # The slide that it had knew no scale; its pixels stay its own.
+        layer.metadata[METADATA] = SlideSource(found.slide)
+    if tuple(str(unit) for unit in layer.units) != ("micrometer", "micrometer"):
+        layer.units = ("um", "um")
+        layer.scale = tuple(mpp)
+
+
+def look_at(slide: Slide) -> Look:
+    """Find the slide's tissue, and guess its stain."""
+    from napari_wsiseg.slides.overview import read_overview
+    from napari_wsiseg.tissue import find_tissue
+    from napari_wsiseg.tissue.stain import guess_stain
+
+    try:
+        tissue = find_tissue(slide)
+        return Look(tissue, guess_stain(read_overview(slide, mpp=16.0)))
+    except WsisegError as error:
+        return Look(None, None, reason(error))
+
+
+def tissue_layer_keywords(found: OpenSlide, tissue: TissueMask) -> dict[str, Any]:
+    """What an editable Labels layer of a mask is made of: shown by its outline alone."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    size = found.slide.info.size
+    height, width = tissue.mask.shape
+    step = YX(size.height / height, size.width / width)
+    scale = np.asarray(found.layer.scale[-2:]) * step
+    # A mask pixel's centre lies in the middle of the slide pixels it covers.
+    shift = np.asarray(found.layer.scale[-2:]) * (np.asarray(step) - 1) / 2
+    return {
+        "data": tissue.mask.astype(np.uint8),
+        "name": f"{found.name} · tissue",
+        "scale": tuple(scale),
+        "translate": tuple(np.asarray(found.layer.translate[-2:]) + shift),
+        "units": found.layer.units[-2:],
+        "axis_labels": ("y", "x"),
+        "opacity": 0.9,
+        "colormap": DirectLabelColormap(
+            color_dict={None: "transparent", 0: "transparent", _TISSUE: _TISSUE_COLOR}
+        ),
+        "features": {"index": [0, _TISSUE], "class": ["glass", "tissue"]},
+    }
+
+
+def prepare_tissue_layer(layer: Labels) -> None:
+    """Make a layer ready to paint tissue in."""
+    layer.contour = _OUTLINE_PX
+    layer.selected_label = _TISSUE
+
+
+def edited_tissue(found: TissueMask, painted: NDArray[Any]) -> TissueMask:
+    """The mask as it was painted; the one that was found, where nothing was."""
+    from napari_wsiseg.tissue import TissueMask
+
+    mask = painted > 0
+    if np.array_equal(mask, found.mask):
+        return found
+    return TissueMask(mask, {**found.parameters, "edited": True}, ())
+
+
+def regions_of(shapes: Shapes, slide_layer: Image) -> tuple[Polygon, ...]:
+    """The closed shapes of a layer as outlines in level-0 pixels of the slide.
+
+    Pixel centres of napari's are corners of ours, half a pixel apart.
+    """
+    outlines: list[Polygon] = []
+    for kind, vertices in zip(shapes.shape_type, shapes.data, strict=True):
+        if kind in ("line", "path"):
+            continue
+        corners = _ellipse(vertices) if kind == "ellipse" else np.asarray(vertices)
+        world = np.array([shapes.data_to_world(point)[-2:] for point in corners])
+        pixels = np.array([slide_layer.world_to_data(point) for point in world]) + 0.5
+        outlines.append(tuple((float(y), float(x)) for y, x in pixels))
+    return tuple(outlines)
+
+
+def view_region(viewer: Any, found: OpenSlide) -> Region:
+    """What the window shows of the slide, in level-0 pixels; empty where that is nothing."""
+    height, width = viewer.canvas.size
+    half = np.array([height, width]) / 2 / viewer.camera.zoom
+    centre = np.asarray(viewer.camera.center[-2:])
+    top, left = found.layer.world_to_data(centre - half)
+    bottom, right = found.layer.world_to_data(centre + half)
+    region = Region.from_bounds(
+        int(np.floor(top)), int(np.floor(left)), int(np.ceil(bottom)), int(np.ceil(right))
+    )
+    return region.clipped(found.slide.info.size)
+
+
+def _ellipse(corners: NDArray[Any], points: int = 64) -> NDArray[np.float64]:
+    """An ellipse in the box of these four corners, as an outline."""
+    box = np.asarray(corners, float)
+    centre = box.mean(axis=0)
+    across, down = (box[1] - box[0]) / 2, (box[3] - box[0]) / 2
+    angle = np.linspace(0, 2 * np.pi, points, endpoint=False)[:, None]
+    outline: NDArray[np.float64] = centre + np.cos(angle) * across + np.sin(angle) * down
+    return outline
+
+
+def _source(layer: Image) -> Path | None:
+    path = getattr(layer.source, "path", None)
+    return Path(path) if path and Path(path).exists() else None
+
+
+def _shape(layer: Image) -> tuple[int, int]:
+    level = layer.data[0] if layer.multiscale else layer.data
+    return int(level.shape[0]), int(level.shape[1])

@@ -1,0 +1,63 @@
+"""What a run comes to, how far it is and how it ended, in the dock's words. No Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_wsiseg.words import clock, several
+
+if TYPE_CHECKING:
+    from napari_wsiseg._napari.runs import RunEnd
+    from napari_wsiseg.engine import Progress, RunPlan
+    from napari_wsiseg.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What a run comes to, and what to beware of."""
+
+    text: str
+    warning: str
+
+
+def foretold_words(plan: RunPlan, spec: ModelSpec) -> Foretold:
+    """Like "0.5 µm/px -> 2216 x 2961 px, 35 patches, about 1 min, 20 MB on disk, ...", and the
+    plan's warnings.
+    """
+    from napari_wsiseg.engine.words import plan_words
+
+    text = plan_words(plan)
+    if plan.resolution != spec.resolution:
+        text += f"\n{spec.name} was trained at {spec.resolution}."
+    return Foretold(text, " ".join(plan.warnings))
+
+
+def progress_words(step: Progress, *, from_disk: bool) -> str:
+    """Like "Row 3 of 12 · 210 of 900 patches · 31 patches/s · 0:22 left"."""
+    parts = [
+        f"Row {step.row} of {step.rows}",
+        f"{step.patches_done} of {several(step.patches_total, 'patch')}",
+    ]
+    if step.elapsed > 0 and step.patches_done:
+        parts.append(f"{step.patches_done / step.elapsed:.3g} patches/s")
+    if step.eta is not None and step.kind != "done":
+        parts.append(f"{clock(step.eta)} left")
+    if from_disk:
+        parts.append("working from disk")
+    return " · ".join(parts)
+
+
+def ended_words(end: RunEnd) -> str:
+    """How the run ended, and what can be done now."""
+    if end.status == "failed" and end.error is not None:
+        kept = "" if end.result is None else " Finished rows are kept; Segment goes on from there."
+        return f"{end.error}{kept}"
+    if end.result is None:
+        return "Cancelled before the first patch: nothing was written."
+    where = "" if end.result.path is None else f" {end.result.path}"
+    if end.status == "cancelled":
+        return f"Cancelled; finished rows are kept, and Segment goes on from there.{where}"
+    failed = end.result.failed_patches
+    lost = f" {several(len(failed), 'patch')} could not be computed." if failed else ""
+    return f"Done.{lost}{where}"

@@ -1,0 +1,231 @@
+"""From the panel to a run: what it comes to beforehand, how it goes, how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.utils import progress
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_wsiseg._napari.context import Context
+from napari_wsiseg._napari.model_shelf import ModelShelf
+from napari_wsiseg._napari.models_control import ModelsControl
+from napari_wsiseg._napari.open_slides import OpenSlide, view_region
+from napari_wsiseg._napari.run_words import ended_words, foretold_words, progress_words
+from napari_wsiseg._napari.runner import Runner
+from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, run_steps
+from napari_wsiseg._napari.sections.resolution import ResolutionSection
+from napari_wsiseg._napari.sections.run import RunSection
+from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg.errors import WsisegError, reason
+
+if TYPE_CHECKING:
+    from napari_wsiseg.config import SegmentationJob
+    from napari_wsiseg.engine import Progress, RunPlan
+
+_SETTLING_MS = 250
+_TICK_MS = 500
+_MOST_WARNINGS = 3
+
+
+class RunsControl(QObject):
+    """Signals: `progressed` with the slide and `Progress`; `ended` with the slide and `RunEnd`."""
+
+    progressed = Signal(object, object)
+    ended = Signal(object, object)
+
+    def __init__(
+        self,
+        context: Context,
+        section: RunSection,
+        resolution: ResolutionSection,
+        slides: SlidesControl,
+        models: ModelsControl,
+        shelf: ModelShelf,
+    ) -> None:
+        super().__init__(section)
+        self._context, self._section, self._resolution = context, section, resolution
+        self._slides, self._models, self._shelf = slides, models, shelf
+        self.runner: Runner[RunRequest] = Runner(run_steps, self)
+        self.runner.stepped.connect(self._on_step)
+        self.runner.ended.connect(self._on_end)
+        self.spilled = False
+        self._slide: OpenSlide | None = None
+        self._bar: Any = None
+        self._rows = (0, 0)
+        self._warnings: list[str] = []
+        self._problem = ""
+        section.segment_asked.connect(self.start)
+        section.pause_asked.connect(self._pause)
+        section.resume_asked.connect(self._resume)
+        section.cancel_asked.connect(self.cancel)
+        self._settling = QTimer(self)
+        self._settling.setSingleShot(True)
+        self._settling.setInterval(_SETTLING_MS)
+        self._settling.timeout.connect(self._foretell)
+        self._ticking = QTimer(self)
+        self._ticking.setInterval(_TICK_MS)
+        self._ticking.timeout.connect(self._show_bar)
+        for signal in (
+            slides.slide_changed, slides.tissue_changed, slides.view_moved, models.changed
+        ):  # fmt: skip
+            signal.connect(self.reconsider)
+        context.panel.events.connect(self.reconsider)
+        self.reconsider()
+
+    def reconsider(self, *_: object) -> None:
+        """Something changed: say anew what the run comes to, once the user's hand rests."""
+        self._settling.start()
+        self._show_ready()
+
+    def start(self) -> None:
+        """Run what is chosen; what is missing is said."""
+        found = self._slides.current
+        if found is None or self.runner.request is not None:
+            return
+        try:
+            job = self._context.panel.job(view_region(self._context.viewer, found))
+        except WsisegError as error:
+            self._section.show_state(str(error))
+            return
+        request = RunRequest(
+            job,
+            self._context.panel.output_folder,
+            found.slide,
+            self._slides.tissue if job.tissue == "auto" else None,
+            lambda: self._shelf.take(job),
+        )
+        if self.runner.start(request):
+            self._slide, self._warnings, self.spilled = found, [], False
+            self._section.show_running()
+            self._section.show_state("Starting ...")
+            self._section.show_warnings("")
+            self._rows = (0, 0)
+            self._ticking.start()
+            self._bar = progress(total=0, desc=f"Segmenting {found.name}")
+
+    def cancel(self) -> None:
+        """Stop at the next batch."""
+        if self.runner.request is not None:
+            self.runner.cancel()
+            self._section.show_stopping()
+            self._section.show_state("Stopping at the next batch ...")
+
+    def close(self) -> None:
+        """Stop, and say no more."""
+        self._settling.stop()
+        self._context.panel.events.disconnect(self.reconsider)
+        self.runner.cancel()
+        self._close_bar()
+
+    def _pause(self) -> None:
+        self.runner.pause()
+        self._section.show_paused(paused=True)
+        self._section.show_state("Paused; nothing is lost.")
+
+    def _resume(self) -> None:
+        self.runner.resume()
+        self._section.show_paused(paused=False)
+        self._section.show_state("Going on ...")
+
+    def _on_step(self, step: Doing | RunPlan | Progress) -> None:
+        from napari_wsiseg.engine import Progress, RunPlan
+
+        if isinstance(step, Doing):
+            self._section.show_state(step.text)
+        elif isinstance(step, RunPlan):
+            self.spilled = step.spills
+            self._section.show_state("Reading the first patches ...")
+        elif isinstance(step, Progress):
+            self._on_progress(step)
+
+    def _on_progress(self, step: Progress) -> None:
+        if step.kind == "spill":
+            self.spilled = True
+        if step.kind == "warning" and step.message:
+            self._warn(step.message)
+        self._section.show_progress(step.patches_done, step.patches_total)
+        if not self.runner.is_paused:
+            self._section.show_state(progress_words(step, from_disk=self.spilled))
+        self._rows = (step.row, step.rows)
+        self.progressed.emit(self._slide, step)
+
+    def _warn(self, sentence: str) -> None:
+        if sentence in self._warnings:
+            return
+        self._warnings.append(sentence)
+        shown = self._warnings[:_MOST_WARNINGS]
+        more = len(self._warnings) - len(shown)
+        if more:
+            shown.append(f"and {more} more; the result lists them.")
+        self._section.show_warnings(" ".join(shown))
+
+    def _on_end(self, end: RunEnd) -> None:
+        slide, self._slide = self._slide, None
+        self._close_bar()
+        self._show_ready()
+        self._section.show_state(ended_words(end))
+        if end.error is not None:
+            show_error(str(end.error))
+        elif end.status == "complete":
+            show_info(f"{'The slide' if slide is None else slide.name} is segmented.")
+        self.ended.emit(slide, end)
+        self.reconsider()
+
+    def _show_bar(self) -> None:
+        """By a timer, not by steps: napari's bar handles events, the next steps among them."""
+        row, rows = self._rows
+        if self._bar is not None and rows:
+            self._bar.total = rows
+            self._bar.update(row - self._bar.n)
+
+    def _close_bar(self) -> None:
+        self._ticking.stop()
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
+
+    def _show_ready(self) -> None:
+        if self.runner.request is None:
+            ready = self._slides.current is not None and self._models.is_ready
+            self._section.show_idle(ready=ready and not self._problem)
+
+    def _foretell(self) -> None:
+        found, panel = self._slides.current, self._context.panel
+        self._problem = ""
+        if found is None or self._models.spec is None:
+            self._resolution.show_meaning("")
+            return
+        try:
+            job = panel.job(view_region(self._context.viewer, found))
+        except WsisegError as error:
+            self._resolution.show_meaning("", str(error))
+            return
+        tissue = self._slides.tissue
+        if job.tissue == "auto" and tissue is None:
+            return  # said again when it was found
+        mask = tissue if job.tissue == "auto" else None
+        spec, ready = self._models.spec, self._models.is_ready
+
+        def work() -> RunPlan:
+            return self._plan(job, found, mask, ready=ready)
+
+        def done(plan: RunPlan) -> None:
+            words = foretold_words(plan, spec)
+            self._resolution.show_meaning(words.text, words.warning)
+            self._show_ready()
+
+        self._context.background.ask("plan", work, done, self._on_no_plan)
+
+    def _on_no_plan(self, error: Exception) -> None:
+        self._problem = reason(error)
+        self._resolution.show_meaning("", str(error))
+        self._show_ready()
+
+    def _plan(self, job: SegmentationJob, found: OpenSlide, mask: Any, *, ready: bool) -> RunPlan:
+        from napari_wsiseg.engine import plan
+
+        # A network at work has the processor to itself: its timing would be wrong, and slow it.
+        is_free = ready and self.runner.request is None
+        return plan(job, found.slide, self._shelf.take(job) if is_free else None, mask)

@@ -1,0 +1,185 @@
+"""Export: the format, its options, and how far it is; corrections by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QProgressBar, QWidget
+
+from napari_wsiseg._napari.sections.parts import Choice, Section, button, named, note, say
+from napari_wsiseg.export.formats import FORMATS
+
+_PER = {"One outline a class": "class", "One outline an object": "object"}
+_OBJECTS = {"Annotations (editable)": "annotation", "Detections (quick)": "detection"}
+_CONTENT = {"Labels": "labels", "Scores": "probabilities"}
+_ORIGIN = {
+    "As the format's readers expect": None,
+    "Corner of the slide": "slide",
+    "Corner of the scanned part": "bounds",
+}
+# Which options a format has.
+_HAS = {
+    "geojson": ("per", "object_type", "simplify_um", "qupath", "origin"),
+    "ome-tiff": ("content", "origin"),
+    "ome-zarr": ("inside", "origin"),
+    "annotation-store": ("per", "simplify_um", "origin"),
+    "csv": (),
+    "png": (),
+}
+
+
+@dataclass(frozen=True)
+class ExportChoice:
+    """What the user asked for.
+
+    Parameters
+    ----------
+    format
+        As `ws.export` takes it.
+    options
+        Beside path, rule and clean-up.
+    inside
+        For "ome-zarr": into the result, not a copy of its own.
+    """
+
+    format: str
+    options: dict[str, Any] = field(default_factory=dict)
+    inside: bool = False
+
+
+class ExportSection(Section):
+    """Signals: `export_asked` with an `ExportChoice`; `stop_asked`; `correct_asked`;
+    `correction_done_asked`; `correction_dropped`.
+    """
+
+    export_asked = Signal(object)
+    stop_asked = Signal()
+    correct_asked = Signal()
+    correction_done_asked = Signal()
+    correction_dropped = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("9  Export", parent)
+        self.format = Choice("Format", "What the classes are written as.")
+        self.format.offer([(f"{f.name}: {f.text}", f.name) for f in FORMATS.values()], "geojson")
+        self.format.chosen.connect(lambda _: self._show_options())
+        self.row(self.format)
+        self._add_options()
+        self.export = button("Export ...", "Choose a file and write it.", self._tell)
+        self.stop = button(
+            "Stop", "Stop the export; nothing half-written stays.", self.stop_asked.emit
+        )
+        self.row(self.export, self.stop)
+        self.bar = QProgressBar()
+        self.bar.setAccessibleName("Progress of the export")
+        self.rows.addWidget(self.bar)
+        self.state = note(name="State of the export")
+        self.rows.addWidget(self.state)
+        self._add_correction()
+        self.show_idle()
+        self._show_options()
+
+    def _add_options(self) -> None:
+        self.per = Choice("Outlines", "One for each class, or one for each object.")
+        self.per.offer(list(_PER.items()), "class")
+        self.object_type = Choice("In QuPath", "QuPath draws detections by the million.")
+        self.object_type.offer(list(_OBJECTS.items()), "annotation")
+        self.content = Choice("Content", "Labels, or the scores of all classes.")
+        self.content.offer(list(_CONTENT.items()), "labels")
+        self.origin = Choice("Origin", "QuPath's origin is the corner of the scanned part.")
+        self.origin.offer(list(_ORIGIN.items()), None)
+        self.simplify = QDoubleSpinBox()
+        self.simplify.setRange(0, 100)
+        self.simplify.setDecimals(2)
+        named(self.simplify, "Simplify, µm", "Fewer points, at most this far off. 0: exact.")
+        self.qupath = QCheckBox("QuPath's class names")
+        named(self.qupath, "QuPath's class names", "Tumor for Tumour, Immune cells and so on.")
+        self.inside = QCheckBox("Into the result itself")
+        self.inside.setChecked(True)
+        named(self.inside, "Into the result itself", "As labels of the result; else a copy.")
+        self._options: dict[str, QWidget] = {
+            "per": self.per,
+            "object_type": self.object_type,
+            "content": self.content,
+            "simplify_um": self.simplify,
+            "origin": self.origin,
+            "qupath": self.qupath,
+            "inside": self.inside,
+        }
+        held = QWidget()
+        self._form = QFormLayout(held)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        for control in self._options.values():
+            if isinstance(control, QCheckBox):
+                self._form.addRow(control)
+            else:
+                self._form.addRow(control.accessibleName(), control)
+        self.rows.addWidget(held)
+
+    def _add_correction(self) -> None:
+        self.correct = button(
+            "Correct ...",
+            "Paint corrections of what the window shows; the prediction itself stays as it is.",
+            self.correct_asked.emit,
+        )
+        self.keep = button(
+            "Keep corrections", "Store what was painted, and measure it.",
+            self.correction_done_asked.emit,
+        )  # fmt: skip
+        self.drop = button("Discard", "Drop what was painted.", self.correction_dropped.emit)
+        self.row(self.correct, self.keep, self.drop)
+        self.correction = note(name="State of the corrections")
+        self.rows.addWidget(self.correction)
+        self.show_correcting(correcting=False)
+
+    def _show_options(self) -> None:
+        has = _HAS[self.format.value]
+        for name, control in self._options.items():
+            self._form.setRowVisible(control, name in has)
+
+    def _tell(self) -> None:
+        has = _HAS[self.format.value]
+        values = {
+            "per": self.per.value,
+            "object_type": self.object_type.value,
+            "content": self.content.value,
+            "simplify_um": self.simplify.value(),
+            "origin": self.origin.value,
+        }
+        options = {name: value for name, value in values.items() if name in has}
+        if options.get("origin", 0) is None:
+            del options["origin"]
+        if "qupath" in has and self.qupath.isChecked():
+            options["aliases"] = "qupath"
+        inside = "inside" in has and self.inside.isChecked()
+        self.export_asked.emit(ExportChoice(self.format.value, options, inside))
+
+    def show_idle(self, *, ready: bool = False) -> None:
+        """Nothing is written; whether something could be."""
+        self.export.setEnabled(ready)
+        self.stop.hide()
+        self.bar.hide()
+        self.correct.setEnabled(ready)
+
+    def show_progress(self, stage: str, part: float) -> None:
+        """How far the export is."""
+        self.export.setEnabled(False)
+        self.stop.show()
+        self.bar.setRange(0, 100)
+        self.bar.setValue(round(100 * part))
+        self.bar.show()
+        say(self.state, f"{stage.capitalize()} ...")
+
+    def show_state(self, text: str) -> None:
+        """How it ended."""
+        say(self.state, text)
+
+    def show_correcting(self, *, correcting: bool, text: str = "") -> None:
+        """Whether corrections are being painted."""
+        self.correct.setVisible(not correcting)
+        self.keep.setVisible(correcting)
+        self.drop.setVisible(correcting)
+        say(self.correction, text)

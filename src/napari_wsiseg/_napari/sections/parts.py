@@ -1,0 +1,238 @@
+"""Small parts that the sections are made of; knows no slide and no model.
+
+Nothing here sets a colour but a class's own: napari's theme colours the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QAction, QColor, QFont, QIcon, QPainter, QPixmap
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+_SPACING = 4
+
+
+class Section(QFrame):
+    """A titled part of the dock.
+
+    Parameters
+    ----------
+    title
+        Stands above it, and is its name for screen readers.
+    """
+
+    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName(title)
+        self.rows = QVBoxLayout(self)
+        self.rows.setContentsMargins(0, 0, 0, 2 * _SPACING)
+        self.rows.setSpacing(_SPACING)
+        heading = QLabel(title)
+        font = QFont(heading.font())
+        font.setBold(True)
+        heading.setFont(font)
+        self.rows.addWidget(heading)
+
+    def row(self, *widgets: QWidget, stretch: int = 0) -> QWidget:
+        """Put widgets side by side, the one with this index as wide as there is room."""
+        line = beside(*widgets, stretch=stretch)
+        self.rows.addWidget(line)
+        return line
+
+
+def beside(*widgets: QWidget, stretch: int = 0) -> QWidget:
+    """Widgets side by side."""
+    line = QWidget()
+    layout = QHBoxLayout(line)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(_SPACING)
+    for index, widget in enumerate(widgets):
+        layout.addWidget(widget, 1 if index == stretch else 0)
+    return line
+
+
+def evenly(*widgets: QWidget) -> QWidget:
+    """Widgets side by side, each as wide as the others; they shrink where there is no room."""
+    line = QWidget()
+    layout = QHBoxLayout(line)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(_SPACING)
+    for widget in widgets:
+        widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        layout.addWidget(widget, 1)
+    return line
+
+
+def folding(title: str) -> QCollapsible:
+    """A part that is folded away at first."""
+    made = QCollapsible(title)
+    made.setDuration(0)
+    made.setCollapsedIcon("▸")
+    made.setExpandedIcon("▾")
+    made.setAccessibleName(title)
+    for part in (made, made.content()):
+        layout = part.layout()
+        if layout is not None:
+            layout.setContentsMargins(0, 0, 0, 0)
+            layout.setSpacing(_SPACING)
+    return made
+
+
+def note(text: str = "", name: str = "") -> QLabel:
+    """Text that wraps, and may be selected; hidden while it is empty (see `say`)."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    label.setAccessibleName(name)
+    label.setVisible(bool(text))
+    return label
+
+
+def say(label: QLabel, text: str) -> None:
+    """Show a text in a `note`; an empty one takes no room."""
+    label.setText(text)
+    label.setVisible(bool(text))
+
+
+def warn(label: QLabel, text: str) -> None:
+    """Show a warning in a `note`: told by its sign and word, not by a colour."""
+    say(label, f"⚠ {text}" if text else "")
+
+
+def button(text: str, tooltip: str, clicked: Callable[[], object], name: str = "") -> QPushButton:
+    """A push button; `name` for screen readers, where the text says less than it should."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.setMinimumWidth(1)
+    made.setAccessibleName(name or text)
+    made.setAccessibleDescription(tooltip)
+    made.clicked.connect(lambda _checked=False: clicked())
+    return made
+
+
+def menu_button(
+    text: str, tooltip: str, entries: Mapping[str, Callable[[], object]]
+) -> QPushButton:
+    """A button that opens a menu of these entries."""
+    made = QPushButton(text)
+    named(made, text, tooltip)
+    menu = QMenu(made)
+    for name, call in entries.items():
+        action = QAction(name, menu)
+        action.triggered.connect(lambda _checked=False, call=call: call())
+        menu.addAction(action)
+    made.setMenu(menu)
+    return made
+
+
+def named(widget: QWidget, name: str, tooltip: str = "") -> QWidget:
+    """Give a control its name for screen readers, and its tooltip."""
+    widget.setAccessibleName(name)
+    widget.setToolTip(tooltip)
+    widget.setAccessibleDescription(tooltip)
+    return widget
+
+
+class Choice(QComboBox):
+    """A list to choose from, no wider than there is room, that says what was chosen.
+
+    Parameters
+    ----------
+    name, tooltip
+        For screen readers, and for the mouse.
+    """
+
+    chosen = Signal(object)
+
+    def __init__(self, name: str, tooltip: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        named(self, name, tooltip)
+        narrow(self)
+        # A turn of the wheel that was meant to scroll the dock must not choose.
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.activated.connect(lambda index: self.chosen.emit(self.itemData(index)))
+
+    def wheelEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Let the dock scroll."""
+        event.ignore()
+
+    def offer(
+        self, entries: Sequence[tuple[str, object]], current: object, placeholder: str = ""
+    ) -> None:
+        """Replace the list; says nothing."""
+        self.blockSignals(True)
+        self.clear()
+        self.setPlaceholderText(placeholder)
+        for text, value in entries:
+            self.addItem(text, value)
+            self.setItemData(self.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
+        self.choose(current)
+        self.blockSignals(False)
+
+    def choose(self, value: object) -> None:
+        """Show this value as chosen; says nothing."""
+        found = [i for i in range(self.count()) if _same(self.itemData(i), value)]
+        self.setCurrentIndex(found[0] if found else -1)
+
+    @property
+    def value(self) -> Any:
+        """What is chosen; None where nothing is."""
+        return self.currentData()
+
+
+def narrow(box: QComboBox) -> None:
+    """Let a list be narrower than its longest entry."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(6)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+
+def _same(one: object, other: object) -> bool:
+    # Layers compare by identity; arrays in what they hold must not be compared.
+    return one is other or (isinstance(one, (str, int, type(None))) and one == other)
+
+
+def swatch(color: str, size: int = 14, *, hollow: bool = False) -> QPixmap:
+    """A square of a class's colour, with a rim that shows on every background."""
+    picture = QPixmap(QSize(size, size))
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setPen(QColor("#888888"))
+    if not hollow:
+        painter.setBrush(QColor(color))
+    painter.drawRect(0, 0, size - 1, size - 1)
+    painter.end()
+    return picture
+
+
+def swatch_icon(color: str) -> QIcon:
+    """The same as an icon."""
+    return QIcon(swatch(color))
+
+
+def clear(layout: Any) -> None:
+    """Take all out of a layout."""
+    while layout.count():
+        item = layout.takeAt(0)
+        widget = item.widget()
+        if widget is not None:
+            widget.hide()
+            widget.deleteLater()
+        elif item.layout() is not None:
+            clear(item.layout())

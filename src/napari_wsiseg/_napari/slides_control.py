@@ -1,0 +1,293 @@
+"""Keeps the slide section and the window's layers in step: which slide, its scale, its tissue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels, Shapes
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_wsiseg._napari.context import Context
+from napari_wsiseg._napari.open_slides import (
+    Look,
+    OpenSlide,
+    adopt_scale,
+    edited_tissue,
+    is_candidate,
+    look_at,
+    prepare_tissue_layer,
+    slide_for,
+    tissue_layer_keywords,
+)
+from napari_wsiseg._napari.panel import Where
+from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
+from napari_wsiseg._napari.sections.slide import SlideSection
+from napari_wsiseg._napari.sections.where import WhereSection
+from napari_wsiseg._napari.settings import read_settings, remember
+from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
+from napari_wsiseg.errors import reason
+
+if TYPE_CHECKING:
+    from napari_wsiseg.tissue import TissueMask
+
+_FILES = (
+    "Slides (*.svs *.ndpi *.mrxs *.scn *.bif *.vms *.vmu *.svslide *.dcm *.czi *.tif *.tiff "
+    "*.btf *.png *.jpg *.jpeg);;All files (*)"
+)
+
+
+class SlidesControl(QObject):
+    """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone` with the `Slide` whose
+    layer was removed; `tissue_changed`; `layers_changed`; `view_moved`.
+    """
+
+    slide_changed = Signal(object)
+    slide_gone = Signal(object)
+    view_moved = Signal()
+    tissue_changed = Signal()
+    layers_changed = Signal()
+
+    def __init__(
+        self, context: Context, section: SlideSection, where: WhereSection, parent: QWidget
+    ) -> None:
+        super().__init__(parent)
+        self._context, self._section, self._where = context, section, where
+        self._dialogs = parent
+        self.current: OpenSlide | None = None
+        self._found: TissueMask | None = None
+        self._tissue_layer: Labels | None = None
+        self._looked: dict[str, Look] = {}
+        section.open_asked.connect(self._open_file)
+        section.folder_asked.connect(self._open_folder)
+        section.layer_chosen.connect(self.select)
+        section.mpp_given.connect(self._set_mpp)
+        section.stain_chosen.connect(lambda stain: setattr(context.panel, "stain", stain))
+        section.default_asked.connect(self._become_default)
+        where.outline_toggled.connect(self._show_outline)
+        where.find_asked.connect(self._find_again)
+        context.panel.events.stain.connect(section.stain.choose)
+        layers = context.viewer.layers.events
+        layers.inserted.connect(self._on_inserted)
+        layers.removed.connect(self._on_removed)
+        layers.renamed.connect(self._offer)
+        self._start()
+
+    def close(self) -> None:
+        """Listen no more, and let go of what was opened here."""
+        layers = self._context.viewer.layers.events
+        layers.inserted.disconnect(self._on_inserted)
+        layers.removed.disconnect(self._on_removed)
+        layers.renamed.disconnect(self._offer)
+        if self.current is not None:
+            self.current.close()
+
+    @property
+    def tissue(self) -> TissueMask | None:
+        """The tissue as the window shows it, painted or not; None where none was found yet."""
+        if self._found is None or self._tissue_layer is None:
+            return self._found
+        return edited_tissue(self._found, self._tissue_layer.data)
+
+    def select(self, layer: Image | None) -> None:
+        """Make this layer's slide the one that is segmented."""
+        if self.current is not None and layer is self.current.layer:
+            return
+        self._let_go()
+        self._offer()
+        if layer is None:
+            self._section.show_info(None)
+            return
+        self._section.layers.choose(layer)
+        self._find(layer, None)
+
+    def open_path(self, path: Path) -> None:
+        """Open a slide's file or folder, and make it the one that is segmented."""
+        self._section.show_info(None, f"Opening {path.name} ...")
+        open_in_background(
+            self._context.viewer,
+            path,
+            on_done=self.select,
+            on_error=lambda error: self._section.show_info(None, reason(error)),
+        )
+
+    def _start(self) -> None:
+        candidates = self._candidates()
+        self._offer()
+        if candidates:
+            self.select(candidates[-1])
+        else:
+            self._section.show_info(None, "Open a slide, or drop its file on the window.")
+
+    def _candidates(self) -> list[Any]:
+        return [layer for layer in self._context.viewer.layers if is_candidate(layer)]
+
+    def _offer(self, *_: object) -> None:
+        current = None if self.current is None else self.current.layer
+        candidates = self._candidates()
+        self._section.show_layers([(layer.name, layer) for layer in candidates], current)
+        self.layers_changed.emit()
+
+    def _on_inserted(self, event: Any) -> None:
+        self._offer()
+        if is_candidate(event.value):
+            self.select(event.value)
+
+    def _on_removed(self, event: Any) -> None:
+        removed = event.value
+        if removed is self._tissue_layer:
+            self._tissue_layer = None
+            self._where.show_outline(shown=False)
+        if self.current is not None and removed is self.current.layer:
+            self.slide_gone.emit(self.current.slide)
+            rest = self._candidates()
+            self.select(rest[-1] if rest else None)
+        self._offer()
+
+    def _find(self, layer: Image, mpp: float | None) -> None:
+        self._section.show_info(None, "Reading the slide's head ...")
+        if slide_of(layer) is not None and mpp is None:
+            self._on_slide(slide_for(layer))
+            return
+        self._context.background.ask(
+            "slide", lambda: slide_for(layer, mpp), self._on_slide, self._on_no_slide
+        )
+
+    def _on_no_slide(self, error: Exception) -> None:
+        self._section.show_info(None, reason(error))
+
+    def _on_slide(self, found: OpenSlide) -> None:
+        if found.layer not in self._context.viewer.layers:
+            found.close()
+            return
+        adopt_scale(found)
+        self.current = found
+        info = found.slide.info
+        self._section.show_info(info)
+        self._offer_default(info.path)
+        self.slide_changed.emit(found)
+        key = f"{info.fingerprint} {info.mpp}"
+        if key in self._looked:
+            self._on_look(self._looked[key])
+            return
+        self._where.show_about("Looking for tissue ...")
+
+        def keep(look: Look) -> None:
+            self._looked[key] = look
+            self._on_look(look)
+
+        self._context.background.ask(
+            "look",
+            lambda: look_at(found.slide),
+            keep,
+            lambda error: self._on_look(Look(None, None, reason(error))),
+        )
+
+    def _on_look(self, look: Look) -> None:
+        if self.current is None:
+            return
+        self._found = look.tissue
+        if look.stain is not None:
+            self._context.panel.stain = look.stain
+        elif look.tissue is not None:
+            self._context.panel.stain = "other"
+        self._section.stain.choose(self._context.panel.stain)
+        self._draw_tissue()
+        if look.tissue is None:
+            self._where.show_about(f"No tissue was found: {look.problem}.")
+        else:
+            about = f"Tissue: {100 * look.tissue.fraction:.0f} % of the slide."
+            self._where.show_about(" ".join([about, *look.tissue.warnings]))
+        self.tissue_changed.emit()
+
+    def _draw_tissue(self) -> None:
+        self._drop_tissue_layer()
+        if self.current is None or self._found is None:
+            return
+        viewer = self._context.viewer
+        keywords = tissue_layer_keywords(self.current, self._found)
+        selected = list(viewer.layers.selection)
+        layer = viewer.add_labels(**keywords)
+        prepare_tissue_layer(layer)
+        layer.visible = self._where.outline.isChecked() and self._context.panel.where != "whole"
+        # Just above its slide: classes lie over it.
+        viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(self.current.layer) + 1)
+        viewer.layers.selection = set(selected) or {self.current.layer}
+        layer.events.labels_update.connect(self._on_painted)
+        layer.events.paint.connect(self._on_painted)
+        self._tissue_layer = layer
+
+    def _on_painted(self, *_: object) -> None:
+        self.tissue_changed.emit()
+
+    def _drop_tissue_layer(self) -> None:
+        layer, self._tissue_layer = self._tissue_layer, None
+        if layer is not None and layer in self._context.viewer.layers:
+            self._context.viewer.layers.remove(layer)
+
+    def _let_go(self) -> None:
+        self._context.background.forget("slide")
+        self._context.background.forget("look")
+        before, self.current, self._found = self.current, None, None
+        self._drop_tissue_layer()
+        self._where.show_about("")
+        if before is not None:
+            before.close()
+        self.slide_changed.emit(None)
+
+    def _set_mpp(self, mpp: float) -> None:
+        if self.current is None:
+            return
+        layer = self.current.layer
+        self._let_go()
+        self._find(layer, mpp)
+
+    def show_outline_where(self, where: Where) -> None:
+        """The tissue's outline means nothing where all of the slide is analysed."""
+        if self._tissue_layer is not None:
+            self._tissue_layer.visible = where != "whole" and self._where.outline.isChecked()
+
+    def _show_outline(self, shown: bool) -> None:
+        if self._tissue_layer is not None:
+            self._tissue_layer.visible = shown
+        elif shown:
+            self._draw_tissue()
+
+    def _find_again(self) -> None:
+        if self.current is not None:
+            self._draw_tissue()
+            self.tissue_changed.emit()
+
+    def _open_file(self) -> None:
+        folder = str(read_settings().slide_folder or "")
+        path, _ = QFileDialog.getOpenFileName(self._dialogs, "Open slide", folder, _FILES)
+        if path:
+            remember(slide_folder=Path(path).parent)
+            self.open_path(Path(path))
+
+    def _open_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self._dialogs, "Open a slide's folder")
+        if path:
+            self.open_path(Path(path))
+
+    def _offer_default(self, path: Path | None) -> None:
+        """Once, when the first slide was opened; later it is in napari's own preferences."""
+        is_new = path is not None and not read_settings().asked_for_slides
+        if is_new and not is_default_reader():
+            remember(asked_for_slides=True)
+            self._section.default.show()
+
+    def _become_default(self) -> None:
+        make_default_reader()
+        self._section.default.hide()
+        show_info("Files of slide scanners now open with this plugin.")
+
+    def shapes_layers(self) -> list[tuple[str, object]]:
+        """The Shapes layers of the window."""
+        return [
+            (layer.name, layer)
+            for layer in self._context.viewer.layers
+            if isinstance(layer, Shapes)
+        ]
