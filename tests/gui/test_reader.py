@@ -26,6 +26,7 @@ from napari_wsiseg._napari.reader import (
     make_default_reader,
 )
 from napari_wsiseg._napari.result_layers import result_of
+from napari_wsiseg._napari.settings import Settings
 from napari_wsiseg._napari.slide_layer import close, slide_of
 from napari_wsiseg.slides import READERS, pyramid
 
@@ -240,6 +241,12 @@ class TestSamples:
         ((severity, text),) = told
         assert severity == "error"
         assert "could not be downloaded" in text
+
+    def test_nothing_is_downloaded_where_the_settings_say_offline(self, monkeypatch) -> None:
+        monkeypatch.setattr(samples, "read_settings", lambda: Settings(offline=True))
+        monkeypatch.setattr("napari_wsiseg.demo.fetch_real_slide", lambda: pytest.fail("fetched"))
+        with pytest.raises(SlideError, match="the settings say offline"):
+            samples.real_slide()
 
     def test_the_manifest_offers_them(self, manifest) -> None:
         assert {sample["uri"] for sample in manifest["sample_data"]} == set(samples.SAMPLES)
