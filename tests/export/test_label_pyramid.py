@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from maps import SIGMOID, SOFTMAX, map_of
-from napari_wsiseg.export.label_pyramid import (
-    LabelPyramid,
-    fill,
-    histogram,
-    level_arrays,
-    pyramid_sizes,
-)
+from napari_wsiseg.export.label_pyramid import fill
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import DecisionRule, LabelMap
+from napari_wsiseg.labels.pyramid import LabelPyramid, histogram, level_arrays, pyramid_sizes
 
 
 def mode_under(labels, level):

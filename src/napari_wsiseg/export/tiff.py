@@ -22,12 +22,12 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from napari_wsiseg.errors import ExportError
-from napari_wsiseg.export.label_pyramid import histogram
 from napari_wsiseg.export.qupath_script import check_script, write_script
 from napari_wsiseg.export.request import ExportRequest, Step
 from napari_wsiseg.export.tiff_metadata import ome_metadata
 from napari_wsiseg.export.tiff_planes import TILE, Labels, Planes, Probabilities
 from napari_wsiseg.geometry import Region
+from napari_wsiseg.labels.pyramid import histogram
 from napari_wsiseg.validation import raises
 
 # Tiles that are read at once.
@@ -78,6 +78,8 @@ class TiffWriter:
         if not request.codes:
             raise ExportError("No class is exported; name one at least.")
         if self.content == "probabilities":
+            if request.labels.corrections:
+                raise ExportError("Probabilities are the model's, not corrected; export labels.")
             yield from _write(request, Probabilities(request), partial, target, 0.0)
             return
         check_script(target)
