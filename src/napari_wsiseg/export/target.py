@@ -20,6 +20,7 @@ LABELS = "labels"
 """Where an OME-Zarr image, and so a result, keeps its label images."""
 
 _ATTEMPTS, _BETWEEN = 20, 0.05
+_LOOKS_AFTER_FAILURE = 3
 
 
 def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
@@ -85,6 +86,7 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
     """
     check_free(path, is_folder=is_folder, overwrite=overwrite)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    looks = _LOOKS_AFTER_FAILURE
     try:
         yield partial
         if is_folder:
@@ -93,13 +95,14 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
             sync_file(partial)
         _publish(partial, path)
         sync_folder(path.absolute().parent)
+        looks = 1
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"{path} cannot be written ({reason}); check the folder, its rights and its space."
         ) from error
     finally:
-        _remove(partial)
+        _remove(partial, looks)
 
 
 @contextmanager
@@ -124,15 +127,18 @@ def _publish(partial: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _remove(partial: Path) -> None:
+def _remove(partial: Path, looks: int) -> None:
     """Remove what a writer left, and what it kept beside that under longer names.
 
     Where one of Zarr's writes fails, others may still be on their way in its threads, and
-    make a folder anew that was just removed: so it is looked for until nothing comes back.
+    make a folder anew that was just removed: so it is looked for until so many looks in a
+    row find nothing.
     """
+    quiet = 0
     for _ in range(_ATTEMPTS):
         left = list(partial.parent.glob(f"{glob.escape(partial.name)}*"))
-        if not left:
+        quiet = 0 if left else quiet + 1
+        if quiet == looks:
             return
         for path in left:
             if path.is_dir():
