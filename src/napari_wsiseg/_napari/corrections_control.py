@@ -181,7 +181,10 @@ class CorrectionsControl(QObject):
         self._painting = None
         if painting.layer in self._context.viewer.layers:
             self._context.viewer.layers.remove(painting.layer)
-        painting.result.labels.visible = True
+        labels = painting.result.labels
+        labels.visible = True
+        if labels in self._context.viewer.layers:
+            self._context.viewer.layers.selection.active = labels
 
     def _on_removed(self, event: Any) -> None:
         painting = self._painting
