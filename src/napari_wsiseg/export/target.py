@@ -15,7 +15,6 @@ from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
 from napari_wsiseg.store.label_images import CORRECTED, LABELS
 
-
 # See `remove_partial`.
 _LOOKS_AFTER_FAILURE = 3
 
