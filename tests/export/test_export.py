@@ -130,7 +130,7 @@ def test_what_is_written_late_goes_too(tmp_path, monkeypatch):
             partial.with_name(f"{partial.name}-beside").mkdir()
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_wsiseg.export.target.time.sleep", wait)
+    monkeypatch.setattr("napari_wsiseg.store.files.time.sleep", wait)
     with pytest.raises(ExportError, match="No space"):
         break_off()
     assert late
