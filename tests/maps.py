@@ -65,3 +65,55 @@ def map_of(
     writer.flush()
     writer.close()
     return writer.map
+
+
+class GrowingMap:
+    """A map that gets its chunk rows when it is told to; a context manager.
+
+    Parameters
+    ----------
+    probabilities
+        (classes, height, width) float32, all that it will hold.
+    spec
+        The model's.
+    chunk
+        Side of a chunk and of a patch.
+    path
+        The result's folder; None: in memory.
+    """
+
+    def __init__(
+        self,
+        probabilities: NDArray[np.float32],
+        spec: ModelSpec = SOFTMAX,
+        *,
+        chunk: int = 16,
+        path: Path | None = None,
+    ) -> None:
+        size = Size(*probabilities.shape[1:])
+        patch = Size(chunk, chunk)
+        grid = PatchGrid(size, patch, patch, patch, 1, chunk=chunk)
+        layout = MapLayout(grid, spec, "uint8", SAME, size, HALF_MICRON, "metadata")
+        self._probabilities = probabilities
+        self._next = 0
+        self._writer = MapWriter.create(
+            path, layout, RunInfo({}, {}, {}), Workspace(10**9, Path("/tmp"))
+        )
+        self._writer.begin(self._writer.unfinished)
+        self.pm = self._writer.map
+        self.rows: int = grid.chunk_shape[0]
+
+    def grow(self) -> None:
+        """One chunk row more, for good."""
+        top, chunk = self._next, self.pm.grid.chunk
+        band = self._probabilities[:, top : top + chunk]
+        self._writer.add(Band(top, 0, band, np.ones(band.shape[1:], bool)))
+        self._writer.flush()
+        self._next = top + chunk
+
+    def __enter__(self) -> GrowingMap:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self.pm.close()

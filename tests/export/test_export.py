@@ -75,6 +75,19 @@ def test_nothing_covered_is_exported_as_nothing(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_names_that_are_no_unicode_are_written_as_far_as_they_can_be(tmp_path, name):
+    """Linux has names of files in any encoding; Python keeps such bytes as lone surrogates."""
+    made_from = {"slide": {"stem": "caf\udce9"}}
+    with map_of(values(), SOFTMAX, provenance=made_from) as pm:
+        path = tmp_path / f"caf\udce9{FORMATS[name].suffixes[0]}"
+        export(pm, path, name, aliases={"Tumour": "T\udce9"}, **options_of(name))
+    assert path.exists()
+    told = provenance(ExportRequest(LabelMap(pm), (1,), {1: "T\udce9"}, "slide"))
+    assert told["slide"]["stem"] == "caf?"
+    json.dumps(told, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_what_is_there_is_kept_unless_told(tmp_path, result, name):
     path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
     export(result, path, name, **options_of(name))
@@ -229,6 +242,22 @@ def request_of(pm, rule=None, **changes):
     return ExportRequest(labels, (1,), names, **{"origin": "slide", **changes})
 
 
+@pytest.mark.parametrize("name", ["csv", "png"])
+def test_measuring_for_a_file_tells_how_far_it_is_and_can_be_stopped(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("napari_wsiseg.measure.count._BATCH", 1)
+    with map_of(values(), SOFTMAX) as pm:
+        path = tmp_path / f"a.{name}"
+        steps = export_steps(pm, path, name, **options_of(name))
+        parts = [step.part for step in steps if step.stage == "writing"]
+        assert parts == sorted(parts)
+        assert len(set(parts)) >= 3
+        path.unlink()
+        steps = export_steps(pm, path, name, **options_of(name))
+        assert 0 < next(steps).part < 1
+        steps.close()
+    assert names_in(tmp_path) == []
+
+
 def test_the_provenance_tells_what_was_done_and_no_path(tmp_path, result):
     told = provenance(request_of(result, DecisionRule({"Tumour": 0.6})))
     json.dumps(told, allow_nan=False)
@@ -285,6 +314,16 @@ def test_the_scanned_part_is_kept_in_a_result(tmp_path):
         ({"aliases": {"Tumour": ""}}, ExportError, "cannot be called ''"),
         ({"rule": DecisionRule({"tumour": 0.5})}, JobError, "did you mean 'Tumour'"),
         ({"origin": "corner"}, ExportError, "origin cannot be 'corner'"),
+        (
+            {"origin": "bounds", "format": "ome-tiff", "path": "a.ome.tif"},
+            ExportError,
+            "The origin of ome-tiff cannot be 'bounds'",
+        ),
+        (
+            {"origin": "bounds", "format": "csv", "path": "a.csv"},
+            ExportError,
+            "begins at the slide",
+        ),
         ({"path": "none/a.geojson"}, ExportError, "There is no folder"),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -276,7 +277,8 @@ def test_simplified_neighbours_of_a_class_become_one_valid_geometry(
     rng = np.random.default_rng(seed)
     labels = (np.kron(rng.random((8, 8)) < 0.6, np.ones((4, 4))) > 0) ^ (rng.random((32, 32)) < 0.1)
     pm, _ = exclusive(labels.astype(np.uint8), chunk=8)
-    with pm, Spool(tmp_path_factory.mktemp("spool") / "spool", may_overlap=True) as spool:
+    folder = tmp_path_factory.mktemp("spool")
+    with pm, closing(Spool(folder / "spool", may_overlap=True)) as spool:
         kept = []
         for some in outlines(request_of(pm)):
             simple = simplified(some.polygons, tolerance)

@@ -115,7 +115,7 @@ def _pair(key: Index2D) -> tuple[int | slice, int | slice]:
         else:
             parts.append(part if isinstance(part, slice) else operator.index(part))
     parts += [slice(None)] * (2 - len(parts))
-    if len(parts) != 2:
+    if len(parts) != 2 or sum(part is ... for part in given) > 1:
         raise IndexError(f"{key!r} has more parts than the level has axes, which are two.")
     return parts[0], parts[1]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +47,7 @@ def open_result(viewer: Viewer, path: Path) -> ResultLayers:
     pm = ProbabilityMap.open(path)
     shown = ResultLayers(pm, _stem(pm, path))
     shown.add_to(viewer)
-    fingerprint = _slide(pm).get("fingerprint")
-    if any(
-        slide.info.fingerprint == fingerprint for slide in map(slide_of, viewer.layers) if slide
-    ):
+    if _shown(pm, viewer) is not None:
         return shown
     files = _files(pm, path)
     if not files:
@@ -89,6 +88,36 @@ def result_layer_data(path: Path) -> list[LayerData]:
         if prepared.layer is not None:
             layers.append(prepared.layer)
     return [*layers, shown.scores.as_layer_data_tuple(), shown.labels.as_layer_data_tuple()]
+
+
+@contextmanager
+def slide_of_result(pm: ProbabilityMap, viewer: Viewer | None) -> Iterator[Slide]:
+    """The slide that a result was made of: the window's, else opened from beside the result.
+
+    Raises
+    ------
+    SlideError
+        If it is at neither place.
+    """
+    shown = None if viewer is None else _shown(pm, viewer)
+    if shown is not None:
+        yield shown
+        return
+    files = [] if pm.path is None else _files(pm, pm.path)
+    if not files:
+        raise SlideError(
+            f"The slide {_slide(pm).get('stem')} is needed too, and is not beside its result; "
+            "open it first."
+        )
+    with _open_its_slide(pm, files) as slide:
+        yield slide
+
+
+def _shown(pm: ProbabilityMap, viewer: Viewer) -> Slide | None:
+    """The result's slide, where the window shows it."""
+    fingerprint = _slide(pm).get("fingerprint")
+    slides = [slide for slide in map(slide_of, viewer.layers) if slide is not None]
+    return next((slide for slide in slides if slide.info.fingerprint == fingerprint), None)
 
 
 def _slide(pm: ProbabilityMap) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _OPACITY = 0.4
 _OUTLINE_PX = 2
+_FORGET_COARSEST = "_reset_thumbnail_level_data"
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -215,7 +216,7 @@ class ResultLayers:
         napari keeps the coarsest level until it is told; a layer that is not in the
         window, or hidden, is read when it is shown.
         """
-        forget_coarsest = getattr(layer, "_reset_thumbnail_level_data", None)
+        forget_coarsest = getattr(layer, _FORGET_COARSEST, None)
         if forget_coarsest is None:
             layer.data = layer.data
             return

@@ -1,43 +1,50 @@
-"""`Runner`: one run at a time, in a worker of napari's."""
+"""`Runner`: what takes minutes, one at a time, in a worker of napari's."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import GeneratorWorker
 
-from napari_wsiseg._napari.runs import RunEnd, RunRequest, Switch, run_steps
+from napari_wsiseg._napari.switch import Switch
 
-if TYPE_CHECKING:
-    from napari_wsiseg._napari.runs import Doing
-    from napari_wsiseg.engine import Progress, RunPlan
+R = TypeVar("R")
+Steps = Callable[[Any, Switch], Generator[Any, None, Any]]
+"""Takes a request and a switch; yields steps, and returns how it ended. Raises nothing: Qt's
+workers lose a RuntimeError, and what an aborted one returns."""
 
 
-class Runner(QObject):
+class Runner(QObject, Generic[R]):
     """Runs requests, one at a time.
+
+    Parameters
+    ----------
+    steps
+        What to do with a request.
 
     Attributes
     ----------
     stepped
-        With `Doing`, a `RunPlan` or `Progress`.
+        With each step.
     ended
-        With the `RunEnd`, exactly once a run.
+        With what the steps returned, exactly once a run.
     """
 
     stepped = Signal(object)
     ended = Signal(object)
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(self, steps: Steps, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self._steps = steps
         self._switch = Switch()
-        self._worker: _RunWorker | None = None
-        self._request: RunRequest | None = None
-        self._end: RunEnd | None = None
+        self._worker: _Worker | None = None
+        self._request: R | None = None
+        self._end: Any = None
 
     @property
-    def request(self) -> RunRequest | None:
+    def request(self) -> R | None:
         """What is being run; None: nothing."""
         return self._request
 
@@ -46,20 +53,20 @@ class Runner(QObject):
         """Whether the run is held."""
         return self._worker is not None and self._switch.is_held
 
-    def start(self, request: RunRequest) -> bool:
+    def start(self, request: R) -> bool:
         """Start, unless a run is on its way; whether it was started."""
         if self._worker is not None:
             return False
         self._request, self._switch, self._end = request, Switch(), None
-        worker = _RunWorker(request, self._switch)
+        worker = _Worker(self._steps, request, self._switch)
         worker.yielded.connect(self._on_step)
-        worker.finished.connect(lambda *_: self._on_finished())
+        worker.finished.connect(self._on_finished)
         self._worker = worker
         worker.start()
         return True
 
     def pause(self) -> None:
-        """Hold the run at its next batch."""
+        """Hold the run at its next step."""
         self._switch.hold()
 
     def resume(self) -> None:
@@ -67,38 +74,41 @@ class Runner(QObject):
         self._switch.go()
 
     def cancel(self) -> None:
-        """Stop the run at its next batch."""
+        """Stop the run at its next step."""
         self._switch.stop()
 
-    def _on_step(self, step: Doing | RunPlan | Progress | RunEnd) -> None:
-        if isinstance(step, RunEnd):
-            self._end = step
+    def _on_step(self, step: Any) -> None:
+        if isinstance(step, _End):
+            self._end = step.value
         elif not self._switch.is_stopped:
             self.stepped.emit(step)
 
-    def _on_finished(self) -> None:
+    def _on_finished(self, _nothing: None = None) -> None:
         self._worker = self._request = None
-        self.ended.emit(self._end or RunEnd("cancelled"))
+        self.ended.emit(self._end)
 
 
-class _RunWorker(GeneratorWorker[Any, Any, Any]):
+class _End:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Worker(GeneratorWorker[Any, Any, Any]):
     """Ends by itself when it is asked to, so that the run closes what it has open.
 
     What napari does to workers that it quits is to forget their generators; one that is
     held would never hear of it.
     """
 
-    def __init__(self, request: RunRequest, switch: Switch) -> None:
-        super().__init__(_steps, request, switch)
+    def __init__(self, steps: Steps, request: object, switch: Switch) -> None:
+        super().__init__(_with_end, steps, request, switch)
         self._switch = switch
 
     def quit(self) -> None:
-        """Stop at the next batch."""
+        """Stop at the next step."""
         self._switch.stop()
 
 
-def _steps(
-    request: RunRequest, switch: Switch
-) -> Generator[Doing | RunPlan | Progress | RunEnd, None, None]:
+def _with_end(steps: Steps, request: object, switch: Switch) -> Generator[Any, None, None]:
     """The steps, and the end as the last of them."""
-    yield (yield from run_steps(request, switch))
+    yield _End((yield from steps(request, switch)))

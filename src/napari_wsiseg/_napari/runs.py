@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from napari_wsiseg._napari.switch import Switch
 from napari_wsiseg.errors import InferenceError, WsisegError, reason
 
 if TYPE_CHECKING:
@@ -70,44 +70,6 @@ class RunEnd:
     status: Literal["complete", "cancelled", "failed"]
     result: ProbabilityMap | None = None
     error: WsisegError | None = None
-
-
-class Switch:
-    """Stops a run at its next batch, or holds it there; used from any thread."""
-
-    def __init__(self) -> None:
-        self._stopped = threading.Event()
-        self._go = threading.Event()
-        self._go.set()
-
-    def stop(self) -> None:
-        """Stop, also where it is held."""
-        self._stopped.set()
-        self._go.set()
-
-    def hold(self) -> None:
-        """Hold until `go` or `stop`."""
-        if not self._stopped.is_set():
-            self._go.clear()
-
-    def go(self) -> None:
-        """Go on."""
-        self._go.set()
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it was told to stop."""
-        return self._stopped.is_set()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether it is held."""
-        return not self._go.is_set()
-
-    def passes(self) -> bool:
-        """Wait while it is held; whether it may go on."""
-        self._go.wait()
-        return not self.is_stopped
 
 
 def run_steps(

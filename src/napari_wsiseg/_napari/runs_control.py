@@ -14,7 +14,7 @@ from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.open_slides import OpenSlide, view_region
 from napari_wsiseg._napari.run_words import ended_words, foretold_words, progress_words
 from napari_wsiseg._napari.runner import Runner
-from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest
+from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, run_steps
 from napari_wsiseg._napari.sections.resolution import ResolutionSection
 from napari_wsiseg._napari.sections.run import RunSection
 from napari_wsiseg._napari.slides_control import SlidesControl
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_wsiseg.engine import Progress, RunPlan
 
 _SETTLING_MS = 250
+_TICK_MS = 500
 _MOST_WARNINGS = 3
 
 
@@ -46,12 +47,13 @@ class RunsControl(QObject):
         super().__init__(section)
         self._context, self._section, self._resolution = context, section, resolution
         self._slides, self._models, self._shelf = slides, models, shelf
-        self.runner = Runner(self)
+        self.runner: Runner[RunRequest] = Runner(run_steps, self)
         self.runner.stepped.connect(self._on_step)
         self.runner.ended.connect(self._on_end)
         self.spilled = False
         self._slide: OpenSlide | None = None
         self._bar: Any = None
+        self._rows = (0, 0)
         self._warnings: list[str] = []
         self._problem = ""
         section.segment_asked.connect(self.start)
@@ -62,7 +64,12 @@ class RunsControl(QObject):
         self._settling.setSingleShot(True)
         self._settling.setInterval(_SETTLING_MS)
         self._settling.timeout.connect(self._foretell)
-        for signal in (slides.slide_changed, slides.tissue_changed, models.changed):
+        self._ticking = QTimer(self)
+        self._ticking.setInterval(_TICK_MS)
+        self._ticking.timeout.connect(self._show_bar)
+        for signal in (
+            slides.slide_changed, slides.tissue_changed, slides.view_moved, models.changed
+        ):  # fmt: skip
             signal.connect(self.reconsider)
         context.panel.events.connect(self.reconsider)
         self.reconsider()
@@ -94,6 +101,8 @@ class RunsControl(QObject):
             self._section.show_running()
             self._section.show_state("Starting ...")
             self._section.show_warnings("")
+            self._rows = (0, 0)
+            self._ticking.start()
             self._bar = progress(total=0, desc=f"Segmenting {found.name}")
 
     def cancel(self) -> None:
@@ -139,9 +148,7 @@ class RunsControl(QObject):
         self._section.show_progress(step.patches_done, step.patches_total)
         if not self.runner.is_paused:
             self._section.show_state(progress_words(step, from_disk=self.spilled))
-        if self._bar is not None and step.rows:
-            self._bar.total = step.rows
-            self._bar.update(step.row - self._bar.n)
+        self._rows = (step.row, step.rows)
         self.progressed.emit(self._slide, step)
 
     def _warn(self, sentence: str) -> None:
@@ -166,7 +173,15 @@ class RunsControl(QObject):
         self.ended.emit(slide, end)
         self.reconsider()
 
+    def _show_bar(self) -> None:
+        """By a timer, not by steps: napari's bar handles events, the next steps among them."""
+        row, rows = self._rows
+        if self._bar is not None and rows:
+            self._bar.total = rows
+            self._bar.update(row - self._bar.n)
+
     def _close_bar(self) -> None:
+        self._ticking.stop()
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()

@@ -6,18 +6,18 @@ Knows no dock and no result.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from napari import Viewer
 from napari.qt.threading import create_worker
+from napari.utils import progress
 from napari.utils.notifications import show_error, show_warning
 from superqt.utils import FunctionWorker
 
@@ -37,7 +37,7 @@ METADATA = "napari_wsiseg"
 """The key under which our layers say, in their metadata, what they show."""
 
 _log = logging.getLogger(__name__)
-_watched: WeakSet[Any] = WeakSet()
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,6 @@ class Preparation:
             slide.close()
             raise
         finally:
-            # napari remembers its workers for as long as the window is there.
             self._slide = None
 
 
@@ -183,10 +182,22 @@ class _Worker(FunctionWorker[Prepared]):
     def __init__(self, preparation: Preparation) -> None:
         super().__init__(preparation)
         self._preparation = preparation
+        self._prepared: Prepared | None = None
+
+    def work(self) -> Prepared:
+        """Do it, and keep what came out: of a worker that was asked to quit, Qt tells nothing."""
+        self._prepared = self._preparation()
+        return self._prepared
 
     def quit(self) -> None:
+        """End within a tile."""
         super().quit()
         self._preparation.cancel()
+
+    def take(self) -> Prepared | None:
+        """What came out, once: napari remembers its workers while their window is there."""
+        prepared, self._prepared = self._prepared, None
+        return prepared
 
 
 def open_in_background(
@@ -221,15 +232,16 @@ def prepare_in_background(
 ) -> None:
     """`open_in_background` for a slide that has to be found or fetched first."""
     viewer = getattr(viewer, "__wrapped__", viewer)  # docks are given a proxy
-    worker = create_worker(
-        preparation,
-        _start_thread=False,
-        _worker_class=_Worker,
-        _progress={"desc": str(preparation)},
-    )
+    worker = create_worker(preparation, _start_thread=False, _worker_class=_Worker)
+    # Not the worker's own bar: that one comes with the work, when the window may be gone.
+    bar = progress(total=0, desc=str(preparation))
 
-    def show(prepared: Prepared) -> None:
-        # The window may have been closed while this was on its way.
+    def end() -> None:
+        _free(worker)
+        bar.close()
+        prepared = worker.take()
+        if prepared is None:
+            return
         if worker.abort_requested:
             prepared.close()
             return
@@ -240,17 +252,24 @@ def prepare_in_background(
             on_error(prepared.error)
 
     # napari itself stops only the workers of the window that was in front when they started.
-    window = viewer.window._qt_window  # noqa: SLF001
-    window.destroyed.connect(worker.quit)
-    worker.finished.connect(functools.partial(_forget, window, worker))
-    worker.returned.connect(show)
+    # Never disconnected: on Python 3.11 each time costs PySide6 one of its references to True.
+    running = weakref.ref(worker)
+    viewer.window._qt_window.destroyed.connect(lambda *_: _stop(running))  # noqa: SLF001
+    worker.finished.connect(end)
     worker.start()
 
 
-def _forget(window: Any, worker: _Worker) -> None:
-    # A window that is gone has dropped its connections itself.
-    with contextlib.suppress(RuntimeError, TypeError):
-        window.destroyed.disconnect(worker.quit)
+def _stop(running: weakref.ref[_Worker]) -> None:
+    worker = running()
+    if worker is not None:
+        worker.quit()
+
+
+def _free(worker: _Worker) -> None:
+    """Cut what a worker that has ended calls: it, and its window, would never be freed."""
+    for signal in (worker.started, worker.errored, worker.finished):
+        with contextlib.suppress(RuntimeError, TypeError):
+            signal.disconnect()
 
 
 def show_prepared(viewer: Viewer, prepared: Prepared) -> Layer | None:

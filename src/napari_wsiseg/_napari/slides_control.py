@@ -22,9 +22,11 @@ from napari_wsiseg._napari.open_slides import (
     slide_for,
     tissue_layer_keywords,
 )
+from napari_wsiseg._napari.panel import Where
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
+from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
 from napari_wsiseg.errors import reason
 
@@ -38,11 +40,13 @@ _FILES = (
 
 
 class SlidesControl(QObject):
-    """Signals: `slide_changed` with the `OpenSlide`, or None; `tissue_changed`;
-    `layers_changed`; `folder_opened` with a folder that may be a result.
+    """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone` with the `Slide` whose
+    layer was removed; `tissue_changed`; `layers_changed`; `view_moved`.
     """
 
     slide_changed = Signal(object)
+    slide_gone = Signal(object)
+    view_moved = Signal()
     tissue_changed = Signal()
     layers_changed = Signal()
 
@@ -137,6 +141,7 @@ class SlidesControl(QObject):
             self._tissue_layer = None
             self._where.show_outline(shown=False)
         if self.current is not None and removed is self.current.layer:
+            self.slide_gone.emit(self.current.slide)
             rest = self._candidates()
             self.select(rest[-1] if rest else None)
         self._offer()
@@ -161,7 +166,7 @@ class SlidesControl(QObject):
         self.current = found
         info = found.slide.info
         self._section.show_info(info)
-        self._section.default.setVisible(info.path is not None and not is_default_reader())
+        self._offer_default(info.path)
         self.slide_changed.emit(found)
         key = f"{info.fingerprint} {info.mpp}"
         if key in self._looked:
@@ -239,6 +244,11 @@ class SlidesControl(QObject):
         self._let_go()
         self._find(layer, mpp)
 
+    def show_outline_where(self, where: Where) -> None:
+        """The tissue's outline means nothing where all of the slide is analysed."""
+        if self._tissue_layer is not None:
+            self._tissue_layer.visible = where != "whole" and self._where.outline.isChecked()
+
     def _show_outline(self, shown: bool) -> None:
         if self._tissue_layer is not None:
             self._tissue_layer.visible = shown
@@ -251,14 +261,23 @@ class SlidesControl(QObject):
             self.tissue_changed.emit()
 
     def _open_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self._dialogs, "Open slide", "", _FILES)
+        folder = str(read_settings().slide_folder or "")
+        path, _ = QFileDialog.getOpenFileName(self._dialogs, "Open slide", folder, _FILES)
         if path:
+            remember(slide_folder=Path(path).parent)
             self.open_path(Path(path))
 
     def _open_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self._dialogs, "Open a slide's folder")
         if path:
             self.open_path(Path(path))
+
+    def _offer_default(self, path: Path | None) -> None:
+        """Once, when the first slide was opened; later it is in napari's own preferences."""
+        is_new = path is not None and not read_settings().asked_for_slides
+        if is_new and not is_default_reader():
+            remember(asked_for_slides=True)
+            self._section.default.show()
 
     def _become_default(self) -> None:
         make_default_reader()

@@ -8,16 +8,20 @@ the panel's Export works beside it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from napari import current_viewer
 from napari.utils import progress
 from napari.utils.notifications import show_warning
 
+from napari_wsiseg._napari.open_result import slide_of_result
 from napari_wsiseg._napari.slide_layer import METADATA
 from napari_wsiseg.export import export_steps
 from napari_wsiseg.export.formats import FORMATS
+from napari_wsiseg.export.request import Step
 
 _PARTS = 100
 
@@ -55,21 +59,39 @@ def _write(name: str, path: str, attributes: Mapping[str, Any]) -> list[str]:
         )
         return []
     target = _target(name, path)
-    steps = export_steps(
-        source.pm,
-        target,
-        name,
-        source.layers.rule,
-        # Whoever named this very path was asked; one that we made up was never seen.
-        overwrite=str(target) == path,
-    )
-    with progress(total=_PARTS, desc=f"Saving {target.name}") as bar:
+    with ExitStack() as opened:
+        options: dict[str, Any] = {}
+        if name == "png":
+            options["slide"] = opened.enter_context(slide_of_result(source.pm, current_viewer()))
+        _follow(
+            target.name,
+            export_steps(
+                source.pm,
+                target,
+                name,
+                source.layers.rule,
+                # Whoever named this very path was asked; one that we made up was never seen.
+                overwrite=str(target) == path,
+                **options,
+            ),
+        )
+    return [str(target)]
+
+
+def _follow(what: str, steps: Iterable[Step]) -> None:
+    """Go through the steps, with a bar that starts anew at each stage."""
+    stage = ""
+    with progress(total=_PARTS, desc=f"Saving {what}") as bar:
         for step in steps:
-            bar.set_description(f"{target.name}: {step.stage}")
-            bar.update(max(0, round(step.part * _PARTS) - bar.n))
+            if step.stage != stage:
+                stage = step.stage
+                bar.reset()
+                bar.set_description(f"Saving {what}: {stage}")
+            part = round(step.part * _PARTS)
+            if part > bar.n:
+                bar.update(part - bar.n)
             if step.remark:
                 show_warning(step.remark)
-    return [str(target)]
 
 
 def _target(name: str, path: str) -> Path:
@@ -78,7 +100,7 @@ def _target(name: str, path: str) -> Path:
     if path.lower().endswith(suffixes):
         return Path(path)
     for suffix in suffixes:
-        last = Path(suffix).suffix
+        last = f".{suffix.rpartition('.')[2]}"
         if path.lower().endswith(last):
             return Path(path[: -len(last)] + suffix)
     return Path(path + suffixes[0])

@@ -40,15 +40,21 @@ Preset = Annotated[
 ]
 MinArea = Annotated[
     float,
-    option(_CLEANUP, "--min-area", metavar="UM2", text="Smaller objects go, in µm²."),
+    option(_CLEANUP, "--min-area", metavar="UM2", text="Smaller objects go, in µm².", least=0),
 ]
 FillHoles = Annotated[
     float,
-    option(_CLEANUP, "--fill-holes", metavar="UM2", text="Holes up to this are filled, in µm²."),
+    option(
+        _CLEANUP,
+        "--fill-holes",
+        metavar="UM2",
+        text="Holes up to this are filled, in µm².",
+        least=0,
+    ),
 ]
 Smooth = Annotated[
     float,
-    option(_CLEANUP, "--smooth", metavar="UM", text="Radius of the smoothing, in µm."),
+    option(_CLEANUP, "--smooth", metavar="UM", text="Radius of the smoothing, in µm.", least=0),
 ]
 Corrected = Annotated[
     bool,
@@ -100,7 +106,8 @@ def export(
             _WRITING,
             "--origin",
             metavar="WHICH",
-            text="slide, or bounds (the scanned part, as QuPath has it; default of geojson).",
+            text="slide, or bounds (the scanned part, as QuPath has it; default of geojson); not "
+            "of ome-tiff, csv and png.",
         ),
     ] = None,
     with_paths: Annotated[
@@ -133,6 +140,7 @@ def export(
             "--simplify",
             metavar="UM",
             text="Fewer points, at most this far off, in µm (geojson, annotation-store).",
+            least=0,
         ),
     ] = None,
     content: Annotated[

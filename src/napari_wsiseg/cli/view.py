@@ -30,9 +30,12 @@ def view_paths(paths: Sequence[Path]) -> int:
             raise JobError(f"There is nothing at {path}; check the name.")
     # The window's process: what napari and Qt load and print stays out of this one.
     command = [sys.executable, "-m", _PROGRAM, "--", *map(str, paths)]
+    process = subprocess.Popen(command)  # noqa: S603 - our own program
     try:
-        status = subprocess.run(command, check=False).returncode  # noqa: S603 - our own program
+        status = process.wait()
     except KeyboardInterrupt:
+        # The window heard it too, and ends by itself: what is finished is kept.
+        process.wait()
         return INTERRUPTED
     return status if status >= 0 else _SIGNALLED - status
 

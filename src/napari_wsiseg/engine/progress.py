@@ -28,7 +28,8 @@ class Progress:
     patches_done, patches_total
         Of this run.
     elapsed, eta
-        Seconds since the first patch was asked for, and until the end (None: unknown yet).
+        Seconds since the first patch was asked for, without those the caller held the run, and
+        until the end (None: unknown yet).
     memory
         Bytes that the run holds above the loaded program.
     region
@@ -51,18 +52,27 @@ class Progress:
 
 
 class Clock:
-    """Time of a run, and how long the rest will take."""
+    """Time of a run, without what its caller takes between two steps; how long the rest takes."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._first: tuple[float, int] | None = None
         self._last = 0.0
+        self._handed_over = 0.0
 
     def patches(self, done: int) -> None:
         """Note that so many patches are done."""
         self._last = self.elapsed
         if self._first is None:
             self._first = (self._last, done)
+
+    def handed_over(self) -> None:
+        """The caller's turn begins: it may hold the run for as long as it likes."""
+        self._handed_over = time.perf_counter()
+
+    def resumed(self) -> None:
+        """The caller's turn is over."""
+        self._start += time.perf_counter() - self._handed_over
 
     @property
     def elapsed(self) -> float:

@@ -170,7 +170,11 @@ class _Run:
                 # The first answer is checked before there is an output to spoil.
                 first = next(predictions, None)
                 self._writer = writer = writer or self._created(identity)
-                yield from self._write(first, predictions)
+                for step in self._write(first, predictions):
+                    self._clock.handed_over()
+                    yield step
+                    # That the caller held the run meanwhile is no part of its pace.
+                    self._clock.resumed()
             status = "complete"
         except (GeneratorExit, KeyboardInterrupt):
             status = "cancelled"

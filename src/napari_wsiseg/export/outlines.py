@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.export.tracing import Traced, Tracer
-from napari_wsiseg.spec import FULL_DENSITY
+from napari_wsiseg.labels import threshold_scale
 
 Polygons = NDArray[np.object_]
 
@@ -66,7 +66,7 @@ def outlines(request: ExportRequest) -> Iterator[Outlines]:
     """
     size = request.labels.size
     tracers = [Tracer(size.width) if layer else None for layer in request.layers]
-    full = FULL_DENSITY if request.spec.activation == "stain" else 1.0
+    full = threshold_scale(request.spec)
     for strip in request.labels.strips():
         found = request.labels.read(strip)
         part = strip.bottom / size.height

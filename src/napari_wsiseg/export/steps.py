@@ -11,20 +11,15 @@ from typing import Any, Literal
 
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.formats import format_named
+from napari_wsiseg.export.provenance import encodable
 from napari_wsiseg.export.request import ExportRequest, Origin, Step
 from napari_wsiseg.export.target import check_free, is_label_image, new_target
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
+from napari_wsiseg.regions import QUPATH_CLASSES
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.store.label_images import LABELS, list_label
 from napari_wsiseg.store.lock import WriterLock
-
-QUPATH_CLASSES = {
-    "Tumour": "Tumor",
-    "Inflammatory": "Immune cells",
-    "Others": "Other",
-}
-"""What QuPath calls classes that it knows by another name."""
 
 TISSUE_CLASSES = "tissue-classes"
 """What labels inside a result are called, unless the user says."""
@@ -92,7 +87,8 @@ def export_steps(
         Other names for classes, by the model's names; "qupath": those that QuPath knows.
     origin
         Whether (0, 0) is the corner of the slide or of its scanned part ("bounds"), where
-        QuPath has it; None: "bounds" for "geojson", else "slide".
+        QuPath has it; None: "bounds" for "geojson", else "slide". Of "ome-tiff", "csv" and
+        "png" it is the slide's.
     overwrite
         Whether an earlier export is replaced.
     with_paths
@@ -126,12 +122,11 @@ def export_steps(
     if not is_label and not target.name.lower().endswith(chosen.suffixes):
         suffixes = " or ".join(chosen.suffixes)
         raise ExportError(f"{target.name} is no name for {chosen.name}; let it end in {suffixes}.")
-    if origin not in (None, "slide", "bounds"):
-        raise ExportError(f"origin cannot be {origin!r}; give 'slide' or 'bounds'.")
+    place = chosen.origin(origin)
     codes = _codes(classes, pm.spec)
     names = _names(aliases, codes, pm.spec)
     with LabelMap(pm, rule, cleanup, corrected=corrected) as labels:
-        request = ExportRequest(labels, codes, names, origin or chosen.origin, with_paths)
+        request = ExportRequest(labels, codes, names, place, with_paths)
         parts = [(request, target)]
         if is_label and not labels.exclusive:
             parts = _one_a_class(request, target)
@@ -212,4 +207,4 @@ def _names(
     renamed = {label_of(own, spec): shown for own, shown in (aliases or {}).items()}
     if "" in renamed.values():
         raise ExportError("A class cannot be called ''; give it a name.")
-    return {code: renamed.get(code, spec.classes[code - 1]) for code in codes}
+    return {code: encodable(renamed.get(code, spec.classes[code - 1])) for code in codes}

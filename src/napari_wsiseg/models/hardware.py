@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 import torch
 
-from napari_wsiseg.errors import ModelError
+from napari_wsiseg.errors import ModelError, reason
 
 Precision = Literal["exact", "fp32", "bf16", "fp16"]
 """What a network computes in.
@@ -14,6 +15,44 @@ Precision = Literal["exact", "fp32", "bf16", "fp16"]
 "exact": float32 in the order of the published network; "fp32": float32 with the encoder's
 batch norms folded into its convolutions; "bf16", "fp16": so, with 16-bit convolutions.
 """
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine computes with.
+
+    Parameters
+    ----------
+    devices
+        "auto", then what `resolve_device` takes here.
+    words
+        What "auto" stands for: "CPU with bf16", or the GPU's name.
+    """
+
+    devices: tuple[str, ...]
+    words: str
+
+
+def describe_machine() -> Machine:
+    """Look at the devices, and let the one that "auto" takes compute once.
+
+    Raises
+    ------
+    ModelError
+        If it does not compute.
+    """
+    devices = _devices()
+    first = torch.device(devices[0])
+    try:
+        torch.ones(8, 8, device=first).matmul(torch.ones(8, 8, device=first)).sum().item()
+    except RuntimeError as error:
+        raise ModelError(
+            f"The device {devices[0]!r} does not compute ({reason(error)}); choose another."
+        ) from error
+    name = torch.cuda.get_device_name(0) if first.type == "cuda" else first.type.upper()
+    words = f"{name} with bf16" if has_bf16(first) else name
+    several = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if "cuda" in devices else []
+    return Machine(("auto", *devices, *(several if len(several) > 1 else [])), words)
 
 
 def resolve_device(device: str) -> torch.device:

@@ -8,10 +8,10 @@ from typing import Any
 from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.panel import PanelModel
+from napari_wsiseg._napari.sections.parts import folding, narrow
 
 _CHOOSES = 0
 
@@ -28,18 +28,20 @@ _TYPES = {
     "16 bit": "float16",
     "32 bit (4 x the space)": "float32",
 }
-_EXISTS = {"Go on with it, or write beside it": False, "Replace it": True}
+_EXISTS = {"Go on with it": False, "Replace it": True}
 
 
-class AdvancedSection(QCollapsible):
+class AdvancedSection(QWidget):
     """Says `changed` with the name of a field of `PanelModel` and its value."""
 
     changed = Signal(str, object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("6  Advanced", parent)
-        self.setAccessibleName("Advanced")
-        self.setDuration(0)
+        super().__init__(parent)
+        self.fold = folding("6  Advanced")
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self.fold)
         self.self_test = Label(label="This machine", value="")
         self.device = ComboBox(
             label="Device", choices=["auto", "cpu"], tooltip="Where the model computes."
@@ -81,7 +83,8 @@ class AdvancedSection(QCollapsible):
         self.overwrite = ComboBox(
             label="When a result exists",
             choices=list(_EXISTS),
-            tooltip="The same run is gone on with; another slide's or model's result is kept.",
+            tooltip="The same run is gone on with; the result of another is kept, and a new one is "
+            "written beside it, unless it is to be replaced.",
         )
         self.all_units = CheckBox(
             text="Offer levels and scales as resolutions",
@@ -97,7 +100,9 @@ class AdvancedSection(QCollapsible):
         )  # fmt: skip
         for control in self.form:
             control.native.setAccessibleName(control.label or control.name)
-        self.addWidget(self.form.native)
+        for box in self.form.native.findChildren(QComboBox):
+            narrow(box)
+        self.fold.addWidget(self.form.native)
         self._connect()
 
     def _connect(self) -> None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QVBoxLayout, QWidget
 
-from napari_wsiseg._napari.sections.parts import button, named, note
+from napari_wsiseg._napari.sections.parts import button, folding, named, note
 from napari_wsiseg.labels import Cleanup
 
 
-class CleanupBox(QCollapsible):
+class CleanupBox(QWidget):
     """Says `chosen` with a `Cleanup`, when the button is clicked: it takes the whole map."""
 
     chosen = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Clean-up", parent)
-        self.setDuration(0)
-        self.setAccessibleName("Clean-up")
+        super().__init__(parent)
+        self.fold = folding("Clean-up")
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self.fold)
         self.smallest = _number("Smallest object, µm²", "Smaller objects lose their class.")
         self.hole = _number("Largest hole to fill, µm²", "Holes up to this take the class around.")
         self.smooth = _number("Smoothing, µm", "Radius within which the most frequent class wins.")
@@ -28,15 +29,15 @@ class CleanupBox(QCollapsible):
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         for control in (self.smallest, self.hole, self.smooth):
             form.addRow(control.accessibleName(), control)
-        self.addWidget(held)
+        self.fold.addWidget(held)
         self.apply = button(
             "Apply to areas and exports",
             "Areas and exports are then those of the cleaned classes.",
             self._tell,
         )
-        self.addWidget(self.apply)
+        self.fold.addWidget(self.apply)
         hint = note("The picture keeps showing the classes before the clean-up.")
-        self.addWidget(hint)
+        self.fold.addWidget(hint)
 
     def _tell(self) -> None:
         self.chosen.emit(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_wsiseg._napari.sections.parts import (
     Choice,
     Section,
     button,
     clear,
+    evenly,
+    folding,
     menu_button,
     note,
     say,
@@ -70,15 +71,12 @@ class ModelSection(Section):
         self.weights = menu_button(
             "Get weights",
             "The model's trained numbers: a file, or a download.",
-            None,
             {
                 "From a file ...": self.weights_file_asked.emit,
-                "Download ...": self.download_asked.emit,
+                _DOWNLOAD: self.download_asked.emit,
             },
         )
-        self.from_hub = self.weights.menu().actions()[-1]
-        self.row(self.open, self.weights)
-        self.classes = QHBoxLayout()
+        self.rows.addWidget(evenly(self.open, self.weights))
         self.rows.addWidget(self._about())
         self.warning = note(name="Warning about the model")
         self.state = note(name="State of the model")
@@ -98,8 +96,7 @@ class ModelSection(Section):
         layout.addWidget(self.legend)
         layout.addWidget(self.use)
         layout.addWidget(self.licence)
-        self.more = QCollapsible("About this model")
-        self.more.setDuration(0)
+        self.more = folding("About this model")
         self.description = note(name="Description of the model")
         self.more.addWidget(self.description)
         layout.addWidget(self.more)

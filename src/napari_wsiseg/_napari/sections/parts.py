@@ -18,10 +18,10 @@ from qtpy.QtWidgets import (
     QMenu,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 _SPACING = 4
 
@@ -65,6 +65,33 @@ def beside(*widgets: QWidget, stretch: int = 0) -> QWidget:
     return line
 
 
+def evenly(*widgets: QWidget) -> QWidget:
+    """Widgets side by side, each as wide as the others; they shrink where there is no room."""
+    line = QWidget()
+    layout = QHBoxLayout(line)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(_SPACING)
+    for widget in widgets:
+        widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        layout.addWidget(widget, 1)
+    return line
+
+
+def folding(title: str) -> QCollapsible:
+    """A part that is folded away at first."""
+    made = QCollapsible(title)
+    made.setDuration(0)
+    made.setCollapsedIcon("▸")
+    made.setExpandedIcon("▾")
+    made.setAccessibleName(title)
+    for part in (made, made.content()):
+        layout = part.layout()
+        if layout is not None:
+            layout.setContentsMargins(0, 0, 0, 0)
+            layout.setSpacing(_SPACING)
+    return made
+
+
 def note(text: str = "", name: str = "") -> QLabel:
     """Text that wraps, and may be selected; hidden while it is empty (see `say`)."""
     label = QLabel(text)
@@ -92,6 +119,7 @@ def button(text: str, tooltip: str, clicked: Callable[[], object], name: str = "
     """A push button; `name` for screen readers, where the text says less than it should."""
     made = QPushButton(text)
     made.setToolTip(tooltip)
+    made.setMinimumWidth(1)
     made.setAccessibleName(name or text)
     made.setAccessibleDescription(tooltip)
     made.clicked.connect(lambda _checked=False: clicked())
@@ -99,14 +127,10 @@ def button(text: str, tooltip: str, clicked: Callable[[], object], name: str = "
 
 
 def menu_button(
-    text: str,
-    tooltip: str,
-    clicked: Callable[[], object] | None,
-    entries: Mapping[str, Callable[[], object]],
-) -> QToolButton:
-    """A button with further entries behind its arrow; or, without `clicked`, with these alone."""
-    made = QToolButton()
-    made.setText(text)
+    text: str, tooltip: str, entries: Mapping[str, Callable[[], object]]
+) -> QPushButton:
+    """A button that opens a menu of these entries."""
+    made = QPushButton(text)
     named(made, text, tooltip)
     menu = QMenu(made)
     for name, call in entries.items():
@@ -114,11 +138,6 @@ def menu_button(
         action.triggered.connect(lambda _checked=False, call=call: call())
         menu.addAction(action)
     made.setMenu(menu)
-    if clicked is None:
-        made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-    else:
-        made.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
-        made.clicked.connect(lambda _checked=False: clicked())
     return made
 
 
@@ -144,9 +163,7 @@ class Choice(QComboBox):
     def __init__(self, name: str, tooltip: str = "", parent: QWidget | None = None) -> None:
         super().__init__(parent)
         named(self, name, tooltip)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(6)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        narrow(self)
         # A turn of the wheel that was meant to scroll the dock must not choose.
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.activated.connect(lambda index: self.chosen.emit(self.itemData(index)))
@@ -177,6 +194,13 @@ class Choice(QComboBox):
     def value(self) -> Any:
         """What is chosen; None where nothing is."""
         return self.currentData()
+
+
+def narrow(box: QComboBox) -> None:
+    """Let a list be narrower than its longest entry."""
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(6)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
 
 def _same(one: object, other: object) -> bool:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsiseg._napari.area_words import extent_words, share_words, summary_words
 from napari_wsiseg._napari.sections.area_bar import AreaBar
 from napari_wsiseg._napari.sections.class_row import ClassRow
 from napari_wsiseg._napari.sections.cleanup import CleanupBox
@@ -38,15 +39,15 @@ if TYPE_CHECKING:
 class ResultSection(Section):
     """Shows a result.
 
-    Signals: `open_asked`; `result_chosen`; `threshold_moved` with class index, value and whether the slider
-    was let go; `shown_toggled` with class index and state; `heatmap_chosen` with a class
-    index or None; `outline_toggled`; `opacity_moved` with percent; `measured_in_chosen`;
-    `preset_save_asked`, `preset_load_asked`, `thresholds_reset_asked`; `copy_asked`,
-    `csv_asked`; `cleanup_chosen` with a `Cleanup`.
+    Signals: `threshold_moved` with class index, threshold and whether it is final;
+    `shown_toggled` with class index and state; `heatmap_chosen` with a class index or None;
+    `opacity_moved` with percent; `cleanup_chosen` with a `Cleanup`; the others with what
+    their names say.
     """
 
     open_asked = Signal()
     result_chosen = Signal(object)
+    beside_toggled = Signal(bool)
     threshold_moved = Signal(int, float, bool)
     shown_toggled = Signal(int, bool)
     heatmap_chosen = Signal(object)
@@ -69,6 +70,14 @@ class ResultSection(Section):
             "Open a result",
         )  # fmt: skip
         self.row(self.results, self.open)
+        self.beside = QCheckBox("Side by side")
+        named(
+            self.beside,
+            "Side by side",
+            "Show all results of this slide beside each other, moved and zoomed as one.",
+        )
+        self.beside.toggled.connect(self.beside_toggled)
+        self.rows.addWidget(self.beside)
         self.body = QWidget()
         self._rows = QVBoxLayout(self.body)
         self._rows.setContentsMargins(0, 0, 0, 0)
@@ -130,7 +139,6 @@ class ResultSection(Section):
         self.presets = presets = menu_button(
             "Thresholds",
             "Save them as a preset, load one, or take the model's.",
-            None,
             {
                 "Save as preset ...": self.preset_save_asked.emit,
                 "Load preset ...": self.preset_load_asked.emit,
@@ -147,8 +155,9 @@ class ResultSection(Section):
 
     def show_nothing(self) -> None:
         """There is no result."""
-        self.results.offer([], None, "None yet: click Segment, or open a result")
+        self.results.offer([], None, "None yet")
         self.results.setEnabled(False)
+        self.beside.hide()
         self.body.hide()
 
     def show_results(self, results: Sequence[tuple[str, object]], current: object) -> None:
@@ -156,6 +165,13 @@ class ResultSection(Section):
         self.results.offer(results, current)
         self.results.setEnabled(True)
         self.body.show()
+
+    def show_beside(self, *, possible: bool, on: bool) -> None:
+        """Whether results can be, and are, beside each other; says nothing."""
+        self.beside.setVisible(possible)
+        self.beside.blockSignals(True)
+        self.beside.setChecked(on)
+        self.beside.blockSignals(False)
 
     def show_spec(self, spec: ModelSpec, rule: DecisionRule, hidden: Sequence[int]) -> None:
         """A row for each class of this model."""
@@ -187,11 +203,12 @@ class ResultSection(Section):
 
     def show_areas(self, areas: AreaTable | None, readout: Sequence[str] = ()) -> None:
         """Show areas; None: they are not known."""
-        from napari_wsiseg._napari.area_words import area_words, summary_words
-
         for row in self.classes.values():
-            found = None if areas is None else areas[row.class_name]
-            row.show_area("" if areas is None or found is None else area_words(areas, found))
+            if areas is None:
+                row.show_area("-", "-")
+            else:
+                found = areas[row.class_name]
+                row.show_area(share_words(areas, found), extent_words(areas, found))
         self.plot.show_areas(areas)
         say(self.summary, "" if areas is None else summary_words(areas))
         say(self.readout, "\n".join(readout))

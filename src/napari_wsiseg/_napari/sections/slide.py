@@ -14,7 +14,7 @@ from napari_wsiseg._napari.sections.parts import (
     Section,
     beside,
     button,
-    menu_button,
+    evenly,
     named,
     note,
     say,
@@ -30,8 +30,8 @@ _STAIN_NAMES = {"H&E": "H&E", "H-DAB": "H-DAB (immunohistochemistry)", "other": 
 class SlideSection(Section):
     """Shows the slides of the window.
 
-    Signals: `open_asked`, `folder_asked`; `layer_chosen` with a layer; `mpp_given` with µm per pixel;
-    `stain_chosen` with a `Stain`; `default_asked`.
+    Signals: `open_asked`, `folder_asked`, `default_asked`; `layer_chosen` with a layer;
+    `mpp_given` with µm per pixel; `stain_chosen` with a `Stain`.
     """
 
     open_asked = Signal()
@@ -45,13 +45,18 @@ class SlideSection(Section):
         super().__init__("1  Slide", parent)
         self.layers = Choice("Slide", "The slide to segment: any RGB image that is open.")
         self.layers.chosen.connect(self.layer_chosen)
-        self.open = menu_button(
+        self.open = button(
             "Open slide ...",
-            "Open a whole slide image: SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF, OME-Zarr ...",
+            "Open a whole slide image: SVS, NDPI, MRXS, SCN, BIF, DICOM, TIFF ...",
             self.open_asked.emit,
-            {"A folder (OME-Zarr, DICOM) ...": self.folder_asked.emit},
         )
-        self.row(self.layers, self.open)
+        self.open_folder = button(
+            "Open folder ...",
+            "Open a slide that is a folder: OME-Zarr, DICOM.",
+            self.folder_asked.emit,
+        )
+        self.rows.addWidget(self.layers)
+        self.rows.addWidget(evenly(self.open, self.open_folder))
         self.about = note(name="About the slide")
         self.rows.addWidget(self.about)
         self._add_mpp()

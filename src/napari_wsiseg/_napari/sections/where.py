@@ -58,7 +58,9 @@ class WhereSection(Section):
             "Find again", "Find the tissue anew; what was painted is lost.", self.find_asked.emit
         )
         self.row(self.outline, self.find_again)
-        self.about = note(name="About the part of the slide")
+        self.regions = note(name="Regions that are analysed")
+        self.about = note(name="About the tissue")
+        self.rows.addWidget(self.regions)
         self.rows.addWidget(self.about)
 
     def show_where(self, where: Where) -> None:
@@ -83,6 +85,10 @@ class WhereSection(Section):
         """Name the file that regions come from."""
         self.file.setText("Choose GeoJSON ..." if path is None else path.name)
 
+    def show_regions(self, text: str) -> None:
+        """Tell of the regions."""
+        say(self.regions, text)
+
     def show_about(self, text: str) -> None:
-        """Tell of the tissue and the regions."""
+        """Tell of the tissue."""
         say(self.about, text)

@@ -1,0 +1,195 @@
+"""Areas of the current result: estimates while something moves, exact ones when it rests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from qtpy.QtCore import QObject
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_wsiseg._napari.area_words import as_tsv
+from napari_wsiseg._napari.context import Context
+from napari_wsiseg._napari.open_slides import regions_of
+from napari_wsiseg._napari.results_control import ResultsControl
+from napari_wsiseg._napari.sections.result import ResultSection
+from napari_wsiseg._napari.slide_layer import tell
+from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg.labels import Cleanup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_wsiseg._napari.result_layers import ResultLayers
+    from napari_wsiseg.measure import AreaTable
+    from napari_wsiseg.regions import NamedRegion
+
+_WHOLE, _IMPORT = "whole", "import"
+_GEOJSON = "Annotations (*.geojson *.geojson.gz *.json);;All files (*)"
+
+
+class AreasControl(QObject):
+    """Measures the current result in the whole tissue, in shapes, or in imported annotations."""
+
+    def __init__(
+        self,
+        context: Context,
+        section: ResultSection,
+        results: ResultsControl,
+        slides: SlidesControl,
+        parent: QWidget,
+    ) -> None:
+        super().__init__(parent)
+        self._context, self._section = context, section
+        self._results, self._slides, self._dialogs = results, slides, parent
+        self._place: Any = _WHOLE
+        self._imported: tuple[Path, tuple[NamedRegion, ...]] | None = None
+        self._cleanups: WeakKeyDictionary[ResultLayers, Cleanup] = WeakKeyDictionary()
+        self.tables: list[AreaTable] = []
+        results.current_changed.connect(self._on_current)
+        results.rule_changed.connect(lambda final: self.measure(estimate=not final))
+        results.grown.connect(lambda: self.measure(estimate=True))
+        slides.layers_changed.connect(self._offer)
+        section.measured_in_chosen.connect(self._on_place)
+        section.cleanup_chosen.connect(self._on_cleanup)
+        section.copy_asked.connect(self._copy)
+        self._offer()
+
+    @property
+    def cleanup(self) -> Cleanup:
+        """Of the current result."""
+        layers = self._results.current
+        return Cleanup() if layers is None else self._cleanups.get(layers, Cleanup())
+
+    def measure(self, *, estimate: bool = False) -> None:
+        """Measure the current result; the answer is shown when it comes."""
+        layers = self._results.current
+        if layers is None:
+            return
+        try:
+            regions = self._regions()
+        except Exception as error:  # noqa: BLE001 - told, whatever it is
+            tell(error)
+            return
+        pm, rule, cleanup = layers.pm, layers.rule, self.cleanup
+        # A clean-up takes the whole map: not while something moves.
+        used = None if estimate or cleanup.is_empty else cleanup
+
+        def work() -> list[AreaTable]:
+            from napari_wsiseg.measure import measure
+
+            if regions is None:
+                return [measure(pm, rule, used, estimate=estimate)]
+            return measure(pm, rule, used, regions=regions, estimate=estimate)
+
+        self._context.background.ask("areas", work, self._show, self._on_error)
+
+    def regions(self) -> tuple[NamedRegion, ...] | None:
+        """Where areas are measured; None: in the whole tissue."""
+        found = self._regions()
+        return None if found is None else tuple(found)
+
+    def _show(self, tables: list[AreaTable]) -> None:
+        from napari_wsiseg.measure import stain_readout
+
+        self.tables = tables
+        shown = tables[0]
+        self._section.show_areas(shown, stain_readout(shown))
+
+    def _on_error(self, error: Exception) -> None:
+        self.tables = []
+        self._section.show_areas(None)
+        tell(error)
+
+    def _on_current(self, layers: ResultLayers | None) -> None:
+        self._context.background.forget("areas")
+        self.tables = []
+        if layers is None:
+            return
+        self._section.show_areas(None)
+        self._section.cleanup.show_cleanup(self.cleanup)
+        self.measure()
+
+    def _offer(self) -> None:
+        places: list[tuple[str, object]] = [("the whole tissue", _WHOLE)]
+        places += [(f"shapes: {name}", layer) for name, layer in self._slides.shapes_layers()]
+        if self._imported is not None:
+            places.append((f"annotations: {self._imported[0].name}", self._imported))
+        places.append(("annotations from a GeoJSON file ...", _IMPORT))
+        if not any(self._place is place or self._place == place for _, place in places[:-1]):
+            self._place = _WHOLE
+        self._section.show_measured_in(places, self._place)
+
+    def _on_place(self, place: Any) -> None:
+        if place == _IMPORT:
+            path, _ = QFileDialog.getOpenFileName(
+                self._dialogs, "Annotations to measure in", "", _GEOJSON
+            )
+            if path:
+                self.import_annotations(Path(path))
+            else:
+                self._offer()
+            return
+        self._place = place
+        self.measure()
+
+    def import_annotations(self, path: Path) -> None:
+        """Measure in the annotations of a GeoJSON file."""
+        from napari_wsiseg.regions import excluding, read_geojson
+
+        layers = self._results.current
+        if layers is None:
+            return
+        try:
+            regions = excluding(read_geojson(path, _origin(layers)), layers.pm.slide_size)
+        except Exception as error:  # noqa: BLE001 - told, whatever it is
+            tell(error)
+        else:
+            self._imported = (path, regions)
+            self._place = self._imported
+            self.measure()
+        self._offer()
+
+    def _regions(self) -> Sequence[NamedRegion] | None:
+        from napari_wsiseg.regions import named
+
+        if self._place == _WHOLE:
+            return None
+        if self._imported is not None and self._place is self._imported:
+            return _with_all(self._imported[1])
+        slide = self._slides.current
+        outlines = () if slide is None else regions_of(self._place, slide.layer)
+        return _with_all(named(outlines)) if outlines else None
+
+    def _on_cleanup(self, cleanup: Cleanup) -> None:
+        if self._results.current is not None:
+            self._cleanups[self._results.current] = cleanup
+            self.measure()
+
+    def _copy(self) -> None:
+        clipboard = QGuiApplication.clipboard()
+        if self.tables and clipboard is not None:
+            clipboard.setText(as_tsv(self.tables))
+
+
+def _with_all(regions: Sequence[NamedRegion]) -> list[NamedRegion]:
+    """The regions, after what they cover together."""
+    import shapely
+
+    from napari_wsiseg.regions import NamedRegion as Named
+    from napari_wsiseg.regions.shapes import areas_of
+
+    if len(regions) == 1:
+        return list(regions)
+    together = areas_of(shapely.union_all([region.shape for region in regions]))
+    return [Named("All together", None, together), *regions]
+
+
+def _origin(layers: ResultLayers) -> Any:
+    """Where QuPath has its origin on the slide."""
+    from napari_wsiseg.geometry import YX
+
+    bounds = layers.pm.slide_bounds
+    return YX(0.0, 0.0) if bounds is None else YX(float(bounds.top), float(bounds.left))
