@@ -27,7 +27,6 @@ from maps import SIGMOID, SOFTMAX, STAIN, map_of
 from napari_wsiseg.errors import JobError, StoreError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import LabelMap, decide
-from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.measure import NOT_ANALYSED, TOTAL, UNCLASSIFIED, stain_readout
 from napari_wsiseg.store.lock import Owner
 from plain_labels import mode_under
@@ -559,17 +558,26 @@ def test_memory_is_that_of_strips_whatever_the_height(tmp_path):
     assert peaks[1] < peaks[0] + 2**19
 
 
-def test_the_record_is_there_before_the_pixels(result, monkeypatch):
-    """A power cut between two renames leaves no pixel that no correction accounts for."""
+@pytest.mark.parametrize("renames", [0, 1, 2, 4, 8])
+def test_after_a_cut_between_renames_painting_again_mends_every_level(result, monkeypatch, renames):
     fill_of(result, TOP_RIGHT, 1)
+    expected = group_of(result)["0"][:]
+    expected[TOP_RIGHT.slices] = 2
     rename, renamed = Path.replace, []
 
     def cut(path, target):
-        renamed.append(Path(target).relative_to(result.path / "labels" / "corrected").as_posix())
-        return rename(path, target)
+        if len(renamed) == renames:
+            raise KeyboardInterrupt
+        renamed.append(target.name)
+        rename(path, target)
 
     monkeypatch.setattr(Path, "replace", cut)
-    fill_of(result, TOP_RIGHT, 2)
-    assert renamed[0] == "zarr.json"
-    assert "0/c/0/4" in renamed
-    assert CorrectedLabels.open(result).corrections[-1].pixels
+    with pytest.raises(KeyboardInterrupt):
+        fill_of(result, TOP_RIGHT, 2)
+    monkeypatch.undo()
+    assert renamed[:1] == ["zarr.json"][:renames]
+    assert len(ws.corrections(result)) == 1 + (renames > 0)
+    assert fill_of(result, TOP_RIGHT, 2).pixels
+    for level in range(len(result.layout.sizes)):
+        np.testing.assert_array_equal(group_of(result)[f"{level}"][:], mode_under(expected, level))
+    assert not list(result.path.rglob("*.partial"))

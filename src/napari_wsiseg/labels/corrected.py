@@ -188,7 +188,8 @@ class CorrectedLabels:
         record = self._record.with_correction(correction, more)
         files = DurableFolder(self._folder)
         try:
-            # First: if the power fails between two renames, what was begun is recorded.
+            # First, so that what was begun is recorded if the power fails between two renames,
+            # and level 0 last, so that painting the same again mends every level.
             files.put(_ATTRIBUTES, _group_file(self._pm, record), 0)
             for level, (region, part) in enumerate(self._levels_over(box, labels)):
                 self._put_chunks(files, level, region, part)
@@ -223,6 +224,7 @@ class CorrectedLabels:
     ) -> None:
         """Stage the chunks of a level that change where `part` lies."""
         size, side = Size(*self._arrays[level].shape), self._pm.grid.chunk
+        rank = len(self._arrays) - level
         for row in range(region.top // side, -(-region.bottom // side)):
             for column in range(region.left // side, -(-region.right // side)):
                 chunk = Region(row * side, column * side, Size(side, side)).clipped(size)
@@ -233,7 +235,7 @@ class CorrectedLabels:
                 new[met.shifted(-chunk.top, -chunk.left).slices] = found
                 # One that is 0 all over is written too: removing it would show at once.
                 if not np.array_equal(old, new):
-                    files.put(f"{level}/c/{row}/{column}", encoded(new, (side, side)), 1 + level)
+                    files.put(f"{level}/c/{row}/{column}", encoded(new, (side, side)), rank)
 
 
 def folder_of(pm: ProbabilityMap) -> Path:
