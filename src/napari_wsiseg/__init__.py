@@ -11,6 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from napari_wsiseg._version import __version__
+
 if TYPE_CHECKING:
     from napari_wsiseg.config import SegmentationJob as SegmentationJob
     from napari_wsiseg.config import TissueOptions as TissueOptions
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
     from napari_wsiseg.slides import open_slide as open_slide
     from napari_wsiseg.spec import ModelSpec as ModelSpec
     from napari_wsiseg.store import ProbabilityMap as ProbabilityMap
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "config": ("SegmentationJob", "TissueOptions"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from napari_wsiseg._version import __version__
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.labels import threshold_scale, threshold_unit
 from napari_wsiseg.notice import RESEARCH_USE
@@ -20,8 +21,6 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
     versions; of a result that is not complete, how far it is. No path, unless that was asked
     for.
     """
-    import napari_wsiseg
-
     pm, spec, rule = request.pm, request.spec, request.labels.rule
     slide, made = slide_of(pm), pm.provenance
     full = threshold_scale(spec)
@@ -30,7 +29,7 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
         "notice": RESEARCH_USE,
         # Tells an export from a result, which is never overwritten by one.
         EXPORT: True,
-        "program": f"napari-wsiseg {napari_wsiseg.__version__}",
+        "program": f"napari-wsiseg {__version__}",
         "slide": {name: slide.get(name) for name in ("stem", "fingerprint")} if slide else None,
         "model": made.get("model", spec.name),
         "mode": spec.activation,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from zarr.storage import LocalStore, MemoryStore
 
+from napari_wsiseg._version import __version__
 from napari_wsiseg.errors import StoreError, WsisegError, reason
 from napari_wsiseg.geometry import Polygon, Region, Size
 from napari_wsiseg.labels.decide import decide
@@ -356,10 +357,8 @@ def _pixels_of(labels: Labels, pm: ProbabilityMap) -> NDArray[np.int64]:
 def _first_record(
     pm: ProbabilityMap, rule: DecisionRule, counts: NDArray[np.int64], correction: Correction
 ) -> _Record:
-    import napari_wsiseg
-
     return _Record(
-        program=f"napari-wsiseg {napari_wsiseg.__version__}",
+        program=f"napari-wsiseg {__version__}",
         result=pm.info.digest,
         model=pm.spec.name,
         rule=rule,

@@ -8,7 +8,15 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QProgressBar, QWidget
 
-from napari_wsiseg._napari.sections.parts import Choice, Section, button, named, note, say
+from napari_wsiseg._napari.sections.parts import (
+    Choice,
+    Section,
+    button,
+    menu_button,
+    named,
+    note,
+    say,
+)
 from napari_wsiseg.export.formats import FORMATS
 
 _PER = {"One outline a class": "class", "One outline an object": "object"}
@@ -50,13 +58,13 @@ class ExportChoice:
 
 
 class ExportSection(Section):
-    """Signals: `export_asked` with an `ExportChoice`; `stop_asked`; `correct_asked`;
-    `correction_done_asked`; `correction_dropped`.
-    """
+    """Signals: `export_asked` with an `ExportChoice`; the others with what their names say."""
 
     export_asked = Signal(object)
     stop_asked = Signal()
-    correct_asked = Signal()
+    correct_view_asked = Signal()
+    correct_shapes_asked = Signal()
+    corrections_removal_asked = Signal()
     correction_done_asked = Signal()
     correction_dropped = Signal()
 
@@ -120,10 +128,14 @@ class ExportSection(Section):
         self.rows.addWidget(held)
 
     def _add_correction(self) -> None:
-        self.correct = button(
+        self.correct = menu_button(
             "Correct ...",
-            "Paint corrections of what the window shows; the prediction itself stays as it is.",
-            self.correct_asked.emit,
+            "Paint corrections; the prediction itself stays as it is.",
+            {
+                "What the window shows ...": self.correct_view_asked.emit,
+                "The shapes that areas are measured in ...": self.correct_shapes_asked.emit,
+                "Remove all corrections ...": self.corrections_removal_asked.emit,
+            },
         )
         self.keep = button(
             "Keep corrections", "Store what was painted, and measure it.",
