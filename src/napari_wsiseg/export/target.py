@@ -12,18 +12,12 @@ from pathlib import Path
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
-<<<<<<< HEAD
 from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
 from napari_wsiseg.store.label_images import CORRECTED, LABELS
-=======
-from napari_wsiseg.store.files import sync_file, sync_folder, sync_tree
 
-LABELS = "labels"
-"""Where an OME-Zarr image, and so a result, keeps its label images."""
 
-_ATTEMPTS, _BETWEEN = 20, 0.05
+# See `remove_partial`.
 _LOOKS_AFTER_FAILURE = 3
->>>>>>> fix3
 
 
 def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
@@ -108,11 +102,7 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
             f"{path} cannot be written ({reason}); check the folder, its rights and its space."
         ) from error
     finally:
-<<<<<<< HEAD
-        remove_partial(partial)
-=======
-        _remove(partial, looks)
->>>>>>> fix3
+        remove_partial(partial, looks)
 
 
 @contextmanager
@@ -135,27 +125,3 @@ def _publish(partial: Path, path: Path) -> None:
         aside.rename(path)
         raise
     shutil.rmtree(aside, ignore_errors=True)
-<<<<<<< HEAD
-=======
-
-
-def _remove(partial: Path, looks: int) -> None:
-    """Remove what a writer left, and what it kept beside that under longer names.
-
-    Where one of Zarr's writes fails, others may still be on their way in its threads, and
-    make a folder anew that was just removed: so it is looked for until so many looks in a
-    row find nothing.
-    """
-    quiet = 0
-    for _ in range(_ATTEMPTS):
-        left = list(partial.parent.glob(f"{glob.escape(partial.name)}*"))
-        quiet = 0 if left else quiet + 1
-        if quiet == looks:
-            return
-        for path in left:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        time.sleep(_BETWEEN)
->>>>>>> fix3

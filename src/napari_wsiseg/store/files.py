@@ -81,15 +81,18 @@ def partial_name(path: Path) -> Path:
     return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
 
 
-def remove_partial(partial: Path) -> None:
+def remove_partial(partial: Path, looks: int = 1) -> None:
     """Remove what a writer left, and what it kept beside that under longer names.
 
     Where one of Zarr's writes fails, others may still be on their way in its threads, and
-    make a folder anew that was just removed: so it is looked for until nothing comes back.
+    make a folder anew that was just removed: so it is looked for until so many looks in a
+    row find nothing.
     """
+    quiet = 0
     for _ in range(_ATTEMPTS):
         left = list(partial.parent.glob(f"{glob.escape(partial.name)}*"))
-        if not left:
+        quiet = 0 if left else quiet + 1
+        if quiet == looks:
             return
         for path in left:
             if path.is_dir():
