@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from napari_wsiseg.labels.cleanup import Cleanup
-from napari_wsiseg.labels.corrected import Correction
 from napari_wsiseg.labels.correcting import (
     correct,
     correct_steps,
@@ -15,6 +14,7 @@ from napari_wsiseg.labels.correcting import (
 from napari_wsiseg.labels.decide import decide, decide_masks, label_pyramid
 from napari_wsiseg.labels.label_map import LabelBlock, LabelMap
 from napari_wsiseg.labels.preset import load_preset, save_preset
+from napari_wsiseg.labels.record import Correction
 from napari_wsiseg.labels.rule import (
     MODELS_OWN,
     DecisionRule,

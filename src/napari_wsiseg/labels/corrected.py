@@ -6,30 +6,34 @@ what is measured.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from zarr.storage import LocalStore, MemoryStore
 
-from napari_wsiseg._version import __version__
-from napari_wsiseg.errors import StoreError, WsisegError, reason
-from napari_wsiseg.geometry import Polygon, Region, Size
+from napari_wsiseg.errors import StoreError
+from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels.decide import decide
-from napari_wsiseg.labels.image import LabelEntry, label_image, rgb
 from napari_wsiseg.labels.pyramid import LabelPyramid, Labels, ZarrArray, level_arrays
+from napari_wsiseg.labels.record import (
+    ATTRIBUTES,
+    NAME,
+    Correction,
+    Record,
+    damaged,
+    first_record,
+    group_file,
+    read_record,
+)
 from napari_wsiseg.labels.rule import DecisionRule
-from napari_wsiseg.notice import RESEARCH_USE
-from napari_wsiseg.store import OURS
 from napari_wsiseg.store.chunks import encoded
 from napari_wsiseg.store.files import (
+    LOOKS_AFTER_FAILURE,
     PARTIAL,
     DurableFolder,
     naming,
@@ -39,66 +43,13 @@ from napari_wsiseg.store.files import (
     sync_tree,
 )
 from napari_wsiseg.store.label_images import CORRECTED, list_label
-from napari_wsiseg.validation import sentence
 
 if TYPE_CHECKING:
     from napari_wsiseg.store import ProbabilityMap
-    from napari_wsiseg.store.layout import Json, MapLayout
-
-NAME = Path(CORRECTED).name
-"""What the label image is called."""
+    from napari_wsiseg.store.layout import MapLayout
 
 # Chunks that are decided at once.
 _PANEL = 8
-_ATTRIBUTES = "zarr.json"
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What was painted at one time.
-
-    Parameters
-    ----------
-    time
-        When it was kept, UTC.
-    area
-        Where one could paint: a box, or an outline of (y, x) vertices, in map pixels.
-    pixels
-        How many pixels have another label since.
-    """
-
-    time: AwareDatetime
-    area: Region | Polygon
-    pixels: Annotated[int, Field(ge=0)]
-
-    def json(self) -> Json:
-        """The same as plain JSON."""
-        values: Json = _CORRECTION.dump_python(self, mode="json")
-        return values
-
-
-_CORRECTION = TypeAdapter(Correction)
-
-
-class _Record(BaseModel):
-    """Our attributes: where the labels came from, and what was done to them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    notice: str = RESEARCH_USE
-    program: str
-    result: str
-    model: str
-    rule: DecisionRule
-    finished_chunks: int
-    pixels: tuple[int, ...]
-    corrections: tuple[Correction, ...]
-
-    def with_correction(self, correction: Correction, more: NDArray[np.int64]) -> _Record:
-        """The same after one more correction; `more` pixels of each class, (classes,)."""
-        pixels = tuple((np.array(self.pixels) + more).tolist())
-        done = (*self.corrections, correction)
-        return self.model_copy(update={"pixels": pixels, "corrections": done})
 
 
 class CorrectedLabels:
@@ -117,7 +68,7 @@ class CorrectedLabels:
     """
 
     def __init__(
-        self, pm: ProbabilityMap, folder: Path, arrays: tuple[ZarrArray, ...], record: _Record
+        self, pm: ProbabilityMap, folder: Path, arrays: tuple[ZarrArray, ...], record: Record
     ) -> None:
         self._pm, self._folder, self._arrays, self._record = pm, folder, arrays, record
 
@@ -133,9 +84,9 @@ class CorrectedLabels:
         folder = folder_of(pm)
         if not is_there(pm):
             raise StoreError(f"{folder} is not there: nothing was corrected in this result yet.")
-        record, arrays = _read_record(folder), _open_arrays(folder, pm.layout)
+        record, arrays = read_record(folder), _open_arrays(folder, pm.layout)
         if record.result != pm.info.digest or len(record.pixels) != len(pm.classes):
-            raise _damaged(folder, "they are another result's")
+            raise damaged(folder, "they are another result's")
         finished = int(pm.finished.sum())
         if record.finished_chunks != finished:
             raise StoreError(
@@ -166,7 +117,7 @@ class CorrectedLabels:
             return np.asarray(self._arrays[level][region.slices])
         # Zarr and its codecs fail in ways that nobody lists.
         except Exception as error:
-            raise _damaged(self._folder, f"level {level}: {type(error).__name__}") from error
+            raise damaged(self._folder, f"level {level}: {type(error).__name__}") from error
 
     def paint(self, box: Region, labels: Labels, correction: Correction) -> None:
         """Put labels into a box, at every level; of each file the old or the new is there.
@@ -189,8 +140,9 @@ class CorrectedLabels:
         record = self._record.with_correction(correction, more)
         files = DurableFolder(self._folder)
         try:
-            # First: if the power fails between two renames, what was begun is recorded.
-            files.put(_ATTRIBUTES, _group_file(self._pm, record), 0)
+            # First, so that what was begun is recorded if the power fails between two renames,
+            # and level 0 last, so that painting the same again mends every level.
+            files.put(ATTRIBUTES, group_file(self._pm, record), 0)
             for level, (region, part) in enumerate(self._levels_over(box, labels)):
                 self._put_chunks(files, level, region, part)
             files.commit()
@@ -224,6 +176,7 @@ class CorrectedLabels:
     ) -> None:
         """Stage the chunks of a level that change where `part` lies."""
         size, side = Size(*self._arrays[level].shape), self._pm.grid.chunk
+        rank = len(self._arrays) - level
         for row in range(region.top // side, -(-region.bottom // side)):
             for column in range(region.left // side, -(-region.right // side)):
                 chunk = Region(row * side, column * side, Size(side, side)).clipped(size)
@@ -234,7 +187,7 @@ class CorrectedLabels:
                 new[met.shifted(-chunk.top, -chunk.left).slices] = found
                 # One that is 0 all over is written too: removing it would show at once.
                 if not np.array_equal(old, new):
-                    files.put(f"{level}/c/{row}/{column}", encoded(new, (side, side)), 1 + level)
+                    files.put(f"{level}/c/{row}/{column}", encoded(new, (side, side)), rank)
 
 
 def folder_of(pm: ProbabilityMap) -> Path:
@@ -294,13 +247,14 @@ def create(
                 pyramid.add(rows)
                 yield strip.bottom / pm.size.height
             pyramid.finish()
-            record = _first_record(pm, rule, pyramid.counts[0], correction)
-            (partial / _ATTRIBUTES).write_bytes(_group_file(pm, record))
+            record = first_record(pm, rule, pyramid.counts[0], correction)
+            (partial / ATTRIBUTES).write_bytes(group_file(pm, record))
             sync_tree(partial)
             partial.rename(folder)
             sync_folder(folder.parent)
-    finally:
-        remove_partial(partial)
+    except BaseException:
+        remove_partial(partial, LOOKS_AFTER_FAILURE)
+        raise
     try:
         list_label(folder.parent.parent, NAME)
     except StoreError:
@@ -352,46 +306,6 @@ def _pixels_of(labels: Labels, pm: ProbabilityMap) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(labels == i + 1) for i in range(len(pm.classes))])
 
 
-def _first_record(
-    pm: ProbabilityMap, rule: DecisionRule, counts: NDArray[np.int64], correction: Correction
-) -> _Record:
-    return _Record(
-        program=f"napari-wsiseg {__version__}",
-        result=pm.info.digest,
-        model=pm.spec.name,
-        rule=rule,
-        finished_chunks=int(pm.finished.sum()),
-        pixels=tuple(counts[1 : len(pm.classes) + 1].tolist()),
-        corrections=(correction,),
-    )
-
-
-def _group_file(pm: ProbabilityMap, record: _Record) -> bytes:
-    """The group's `zarr.json`."""
-    spec = pm.spec
-    entries = [
-        LabelEntry(i + 1, name, (*rgb(spec.class_colors[i]), 255), record.pixels[i])
-        for i, name in enumerate(spec.classes)
-        if i != spec.background
-    ]
-    ome = label_image(pm.layout.multiscale(NAME), entries, pm.mpp)
-    attributes = {"ome": ome, OURS: record.model_dump(mode="json")}
-    group = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-    return json.dumps(group, indent=2).encode()
-
-
-def _read_record(folder: Path) -> _Record:
-    try:
-        attributes = json.loads((folder / _ATTRIBUTES).read_bytes())["attributes"]
-        return _Record.model_validate_json(json.dumps(attributes[OURS]))
-    except ValidationError as error:
-        raise _damaged(folder, sentence(error, OURS).rstrip(".")) from error
-    except WsisegError as error:
-        raise _damaged(folder, reason(error)) from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise _damaged(folder, f"{_ATTRIBUTES}: {type(error).__name__}") from error
-
-
 def _open_arrays(folder: Path, layout: MapLayout) -> tuple[ZarrArray, ...]:
     store, side = LocalStore(folder, read_only=True), layout.grid.chunk
     arrays: list[zarr.Array[Any]] = []
@@ -400,16 +314,9 @@ def _open_arrays(folder: Path, layout: MapLayout) -> tuple[ZarrArray, ...]:
             array = zarr.open_array(store, path=f"{level}", mode="r", zarr_format=3)
         # As above.
         except Exception as error:
-            raise _damaged(folder, f"level {level}: {type(error).__name__}") from error
+            raise damaged(folder, f"level {level}: {type(error).__name__}") from error
         found = (array.shape, array.dtype, array.chunks)
         if found != ((size.height, size.width), np.dtype(np.uint8), (side, side)):
-            raise _damaged(folder, f"level {level} has the wrong shape, type or chunks")
+            raise damaged(folder, f"level {level} has the wrong shape, type or chunks")
         arrays.append(array)
     return tuple(arrays)
-
-
-def _damaged(folder: Path, why: str) -> StoreError:
-    return StoreError(
-        f"The corrected labels in {folder} are damaged ({why}); restore that folder from a copy, "
-        "or discard the corrections. The prediction is not touched."
-    )

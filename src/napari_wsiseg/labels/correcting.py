@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Polygon, Region
 from napari_wsiseg.labels import corrected
-from napari_wsiseg.labels.corrected import CorrectedLabels, Correction
+from napari_wsiseg.labels.corrected import CorrectedLabels
+from napari_wsiseg.labels.record import NAME, Correction
 from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule
 from napari_wsiseg.regions import extent_of, mask_of, named
 from napari_wsiseg.store.files import naming, partial_name
@@ -179,7 +180,7 @@ def discard_corrections(pm: ProbabilityMap) -> None:
     result = folder.parent.parent
     lock = WriterLock.acquire(result)
     try:
-        unlist_label(result, corrected.NAME)
+        unlist_label(result, NAME)
         aside = partial_name(folder)
         with naming(folder):
             folder.rename(aside)

@@ -20,8 +20,9 @@ from napari_wsiseg.errors import ExportError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels.clean import Cleaner, Labelled
 from napari_wsiseg.labels.cleanup import Cleanup
-from napari_wsiseg.labels.corrected import CorrectedLabels, Correction
+from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.labels.decide import decide, decide_masks
+from napari_wsiseg.labels.record import Correction
 from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule
 
 if TYPE_CHECKING:

@@ -35,6 +35,9 @@ PARTIAL = ".partial"
 _SYNCS = 16
 _ATTEMPTS, _BETWEEN = 20, 0.05
 
+LOOKS_AFTER_FAILURE = 3
+"""How often `remove_partial` looks in vain where one of Zarr's writes has failed."""
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
