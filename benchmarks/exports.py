@@ -53,10 +53,11 @@ class Case:
     cleans: bool = False
 
 
+BY_OBJECT = {"per": "object"}
 CASES = (
     Case("geojson, a class", ".geojson", "geojson"),
-    Case("geojson, an object", ".geojson", "geojson", {"per": "object"}),
-    Case("geojson, an object, simplified", ".geojson", "geojson", {"per": "object", "simplify_um": 1}),
+    Case("geojson, an object", ".geojson", "geojson", BY_OBJECT),
+    Case("geojson, an object, simplified", ".geojson", "geojson", BY_OBJECT | {"simplify_um": 1}),
     Case("annotation-store, an object", ".db", "annotation-store"),
     Case("annotation-store, a class", ".db", "annotation-store", {"per": "class"}),
     Case("ome-tiff, labels", ".ome.tiff", "ome-tiff"),
@@ -65,12 +66,12 @@ CASES = (
     Case("ome-zarr, inside", "", "ome-zarr"),
     Case("csv", ".csv", "csv"),
     Case("png", ".png", "png"),
-    Case("geojson, an object, cleaned", ".geojson", "geojson", {"per": "object"}, cleans=True),
+    Case("geojson, an object, cleaned", ".geojson", "geojson", BY_OBJECT, cleans=True),
     Case("measure", "", "", {}),
     Case("measure, cleaned", "", "", {}, cleans=True),
     Case("measure, estimate", "", "", {"estimate": True}),
     Case("measure, estimate, cleaned", "", "", {"estimate": True}, cleans=True),
-)  # fmt: skip
+)
 
 
 def do(case: Case, result: Path, folder: Path) -> dict[str, Any]:
