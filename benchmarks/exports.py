@@ -44,6 +44,8 @@ class Case:
         Of `export` or `measure`.
     cleans
         Whether labels are cleaned first.
+    threshold
+        Of all classes.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Case:
     format: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     cleans: bool = False
+    threshold: float | None = None
 
 
 BY_OBJECT = {"per": "object"}
@@ -66,11 +69,12 @@ CASES = (
     Case("ome-zarr, inside", "", "ome-zarr"),
     Case("csv", ".csv", "csv"),
     Case("png", ".png", "png"),
-    Case("geojson, an object, cleaned", ".geojson", "geojson", BY_OBJECT, cleans=True),
-    Case("measure", "", "", {}),
-    Case("measure, cleaned", "", "", {}, cleans=True),
-    Case("measure, estimate", "", "", {"estimate": True}),
-    Case("measure, estimate, cleaned", "", "", {"estimate": True}, cleans=True),
+    Case("measure"),
+    Case("measure, estimate", options={"estimate": True}),
+    Case("measure, cleaned", cleans=True),
+    Case("measure, cleaned, estimate", options={"estimate": True}, cleans=True),
+    Case("measure, threshold 0.5", threshold=0.5),
+    Case("measure, threshold 0.5, estimate", options={"estimate": True}, threshold=0.5),
 )
 
 
@@ -84,7 +88,8 @@ def do(case: Case, result: Path, folder: Path) -> dict[str, Any]:
     cleanup = ws.Cleanup(**CLEANUP) if case.cleans else None
     with ws.ProbabilityMap.open(result) as pm:
         if not case.format:
-            table = ws.measure(pm, cleanup=cleanup, **case.options)
+            rule = ws.DecisionRule(default=case.threshold)
+            table = ws.measure(pm, rule, cleanup, **case.options)
             return {"percent": {row.name: row.fraction for row in table.rows}}
         options = dict(case.options)
         if case.format == "png":
@@ -100,8 +105,13 @@ def one(case: Case, result: Path, folder: Path, small: Path) -> dict[str, Any]:
 
     do(case, small, folder)
     with Peak() as peak:
-        answer = do(replace(case), result, folder)
-    return {"seconds": peak.seconds, "peak_mb": peak.bytes / 1e6, **answer}
+        answer = do(case, result, folder)
+    return {
+        "seconds": peak.seconds,
+        "processor_seconds": peak.processor_seconds,
+        "peak_mb": peak.bytes / 1e6,
+        **answer,
+    }
 
 
 def _bytes(path: Path) -> int:
@@ -119,15 +129,15 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
     return answer
 
 
-def make(path: Path, height: int) -> dict[str, Any]:
-    """Write a result, and count what is in it."""
+def make(path: Path, width: int, height: int) -> dict[str, Any]:
+    """Write a result, unless it is there."""
     from blobs import write_result
 
     from napari_wsiseg.geometry import Size
 
     start = time.perf_counter()
     if not path.exists():
-        write_result(path, Size(height, WIDTH if height > 100 else 100))
+        write_result(path, Size(height, width))
     return {"seconds": time.perf_counter() - start, "mb": _bytes(path) / 1e6}
 
 
@@ -141,38 +151,47 @@ def exports(maps: Path, words: list[str]) -> None:
     """Print the table of exports and measures."""
     results = {height: maps / f"{WIDTH}x{height}.ome.zarr" for height in HEIGHTS}
     small = maps / "small.ome.zarr"
-    in_own_process("make", str(small), "100")
+    in_own_process("make", str(small), "100", "100")
     for height, path in results.items():
-        made = in_own_process("make", str(path), str(height))
+        made = in_own_process("make", str(path), str(WIDTH), str(height))
         print(f"- {WIDTH} x {height}: {made['mb']:.0f} MB, written in {made['seconds']:.0f} s")
-    titles = [f"{what} at {height}" for what in ("s", "peak MB") for height in HEIGHTS]
+    titles = [f"{what}, {height}" for what in ("s (CPU s)", "peak MB") for height in HEIGHTS]
     print(f"\n| | {' | '.join(titles)} | largest / smallest | file MB |")
     print("|---|" + "---:|" * (len(titles) + 2), flush=True)
-    percents: dict[str, dict[str, float]] = {}
+    percents: dict[str, list[dict[str, float | None]]] = {}
     counts: list[int] = []
     for index, case in enumerate(CASES):
         if words and not any(word in case.name for word in words):
             continue
         rows = []
-        for height, path in results.items():
+        for path in results.values():
             with tempfile.TemporaryDirectory(dir=maps) as folder:
                 rows.append(in_own_process("one", str(index), str(path), folder, str(small)))
                 if case.name == "geojson, an object":
                     counts.append(objects_of(Path(folder) / f"export{case.suffix}"))
-            percents[f"{case.name} {height}"] = rows[-1].get("percent", {})
+        if not case.format:
+            percents[case.name] = [row["percent"] for row in rows]
         peaks = [row["peak_mb"] for row in rows]
-        cells = [f"{row['seconds']:.1f}" for row in rows] + [f"{peak:.0f}" for peak in peaks]
+        cells = [f"{row['seconds']:.1f} ({row['processor_seconds']:.1f})" for row in rows]
+        cells += [f"{peak:.0f}" for peak in peaks]
         cells += [f"{peaks[-1] / peaks[0]:.2f}", f"{rows[-1].get('mb', 0):.0f}"]
         print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
     if counts:
         print(f"\nObjects: {', '.join(f'{count:,}' for count in counts)}.")
-    for height in HEIGHTS:
-        for cleaned in ("", ", cleaned"):
-            true = percents.get(f"measure{cleaned} {height}")
-            about = percents.get(f"measure, estimate{cleaned} {height}")
-            if true and about:
-                off = max(abs(about[n] - part) for n, part in true.items() if part is not None)
-                print(f"\nEstimate{cleaned}, {height}: at most {100 * off:.2f} points off.")
+    estimates(percents)
+
+
+def estimates(percents: dict[str, list[dict[str, float | None]]]) -> None:
+    """Print how far the estimates are from what they estimate."""
+    for name, true in percents.items():
+        about = percents.get(f"{name}, estimate", [])
+        off = [
+            max(abs(guess[row] - part) for row, part in exact.items() if part is not None)
+            for exact, guess in zip(true, about, strict=False)
+        ]
+        if off:
+            points = ", ".join(f"{100 * value:.2f}" for value in off)
+            print(f"\n{name}: its estimate is at most {points} percentage points off.")
 
 
 def decisions() -> None:
@@ -221,7 +240,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     verb, *given = sys.argv[1:] or [""]
     if verb == "make":
-        print(json.dumps(make(Path(given[0]), int(given[1]))))
+        print(json.dumps(make(Path(given[0]), *map(int, given[1:]))))
     elif verb == "one":
         number, *places = given
         print(json.dumps(one(CASES[int(number)], *map(Path, places))))

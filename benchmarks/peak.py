@@ -19,18 +19,19 @@ class Peak:
     ----------
     bytes
         The most that was held above what was held at the start.
-    seconds
-        How long it took.
+    seconds, processor_seconds
+        How long it took, and how long the processors worked on it: on a machine with other
+        work, the second is the steadier.
     """
 
     def __init__(self) -> None:
-        self.bytes, self.seconds = 0, 0.0
+        self.bytes, self.seconds, self.processor_seconds = 0, 0.0, 0.0
         self._stop = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Self:
         self._before = own_memory()
-        self._start = time.perf_counter()
+        self._start, self._worked = time.perf_counter(), time.process_time()
         self._sampler.start()
         return self
 
@@ -41,6 +42,7 @@ class Peak:
         trace: TracebackType | None,
     ) -> None:
         self.seconds = time.perf_counter() - self._start
+        self.processor_seconds = time.process_time() - self._worked
         self._stop.set()
         self._sampler.join()
 
