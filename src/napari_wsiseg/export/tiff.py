@@ -32,6 +32,8 @@ from napari_wsiseg.validation import raises
 
 # Tiles that are read at once.
 _PANEL = 8 * TILE
+# Bytes that tifffile holds at once of what it packs or unpacks: unless told it takes 256 MB.
+_BUFFER = 8 << 20
 _LOOK = 0.1
 
 
@@ -179,6 +181,7 @@ def _write_tiff(path: Path, planes: Planes, metadata: dict[str, Any], written: _
                 tile=(TILE, TILE),
                 photometric="minisblack",
                 compression="zlib",
+                buffersize=_BUFFER,
                 software=metadata["Creator"],
                 **scale,
                 **place,
@@ -244,7 +247,7 @@ def _tiles(path: Path, planes: Planes) -> Iterator[tuple[int, int, NDArray[Any]]
         for level, plane in np.ndindex(len(levels), planes.count):
             size, page = planes.sizes[level], levels[level].pages[plane]
             assert page is not None  # noqa: S101 - the shapes say that it is there
-            for tile, place, _ in page.segments(maxworkers=1):
+            for tile, place, _ in page.segments(maxworkers=1, buffersize=_BUFFER):
                 if tile is not None:
                     top, left = place[2:4]
                     yield level, plane, tile[0, : size.height - top, : size.width - left, 0]
