@@ -14,8 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 CASES = [
@@ -33,12 +31,12 @@ CASES = [
 
 def one(case: dict[str, object]) -> dict[str, object]:
     """Run a case and sample this process's memory while it goes."""
+    from peak import Peak
     from virtual import TrivialModel, VirtualSlide
 
     from napari_wsiseg.config import SegmentationJob
     from napari_wsiseg.engine import plan, segment
     from napari_wsiseg.geometry import Size
-    from napari_wsiseg.memory import own_memory
 
     slide = VirtualSlide(Size(*case["size"]), case.get("tissue", 1.0))  # type: ignore[misc,arg-type]
     model = TrivialModel()
@@ -46,28 +44,15 @@ def one(case: dict[str, object]) -> dict[str, object]:
         values = {"tissue": "none"} | case.get("job", {})  # type: ignore[operator]
         job = SegmentationJob(output=Path(folder) / "a.ome.zarr", **values)
         foretold = plan(job, slide, model)
-        before = own_memory()
-        peak, stop = before, threading.Event()
-
-        def sample() -> None:
-            nonlocal peak
-            while not stop.wait(0.01):
-                peak = max(peak, own_memory())
-
-        sampler = threading.Thread(target=sample)
-        sampler.start()
-        start = time.perf_counter()
-        for progress in segment(job, slide, model):
-            last = progress
-        seconds = time.perf_counter() - start
-        stop.set()
-        sampler.join()
+        with Peak() as peak:
+            for progress in segment(job, slide, model):
+                last = progress
         left = [p.name for p in Path(folder).iterdir() if p.name != "a.ome.zarr"]
         return {
-            "peak_mb": (peak - before) / 1e6,
+            "peak_mb": peak.bytes / 1e6,
             "plan_mb": foretold.memory_bytes / 1e6,
             "patches": last.patches_done,
-            "seconds": seconds,
+            "seconds": peak.seconds,
             "status": last.result.status,
             "left": left,
         }

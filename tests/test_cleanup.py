@@ -14,8 +14,9 @@ from scipy import ndimage
 
 from maps import SIGMOID, SOFTMAX, map_of
 from napari_wsiseg.errors import ExportError, JobError
-from napari_wsiseg.geometry import YX, Region
+from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
+from napari_wsiseg.labels.clean import Cleaner, Labelled
 
 MICRON = YX(1.0, 1.0)
 CROSS = ndimage.generate_binary_structure(2, 1)
@@ -145,6 +146,30 @@ def test_a_hole_goes_on_around_a_corner_at_a_seam(columns):
             assert (read_all(labels)[0] > 0).sum() == left
 
 
+@pytest.mark.parametrize("row", [3, 4])
+def test_another_label_beyond_a_seam_keeps_a_hole_open(row):
+    """Of two classes that meet at the seam between rows 3 and 4, one has a hole there."""
+    upper = np.zeros((8, 8), bool)
+    upper[:4] = True
+    values = np.stack([upper, ~upper, np.zeros((8, 8))]).astype(float)
+    values[:, row, 3] = 0.3, 0.3, 0.4
+    for beyond, filled in ((7 - row, False), (row, True)):
+        values[:, 7 - row, 3] = values[:, beyond, 0]
+        pm = map_of(values, SOFTMAX, mpp=MICRON, chunk=4)
+        with LabelMap(pm, DecisionRule(default=0.5), Cleanup(fill_hole_um2=1)) as labels:
+            assert (read_all(labels)[0, row, 3] > 0) == filled
+
+
+def test_an_object_that_went_is_no_edge_of_a_hole_beyond_a_seam():
+    values = np.zeros((3, 8, 8))
+    values[0, 1:6, 2:5] = 1
+    values[:, [3, 4], 3] = [[0, 0], [0, 1], [0, 0]]
+    cleanup = Cleanup(min_object_um2=2, fill_hole_um2=2)
+    pm = map_of(values, SOFTMAX, mpp=MICRON, chunk=4)
+    with LabelMap(pm, DecisionRule(default=0.5), cleanup) as labels:
+        assert (read_all(labels)[0, 1:6, 2:5] == 1).all()
+
+
 def test_areas_are_in_um_of_the_map():
     spot = np.zeros((2, 16, 16))
     spot[0, 4:8, 4:8] = 1  # 16 px of 0.25 µm²
@@ -211,3 +236,24 @@ def test_a_temporary_folder_that_cannot_be_written_to_is_named(tmp_path, monkeyp
     ):
         read_all(labels)
     assert not Path(tmp_path / "nowhere").exists()
+
+
+def test_a_map_that_grows_meanwhile_is_cleaned_as_it_was_first_read():
+    rng = np.random.default_rng(5)
+    labels = np.kron(rng.integers(0, 3, (20, 15)), np.ones((2, 2), int)).astype(np.uint8)
+    early, late = rng.random((2, *labels.shape)) < 0.8
+    asked = []
+
+    def read(region):
+        analysed = (early if region not in asked else late)[region.slices]
+        asked.append(region)
+        return Labelled((labels[region.slices] * analysed)[None], analysed)
+
+    cleanup = Cleanup(min_object_um2=3, fill_hole_um2=9, smooth_um=1)
+    size = Size(*labels.shape)
+    found = np.zeros((2, *labels.shape), np.uint8)
+    for _ in Cleaner(read, size, cleanup.at(MICRON), found, 4).steps():
+        pass
+    np.testing.assert_array_equal(found[0], cleaned(labels * early, early, cleanup))
+    # What was read twice may have been another map each time; it takes its time, too.
+    assert len(asked) == len(set(asked))

@@ -20,6 +20,7 @@ from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
+from napari_wsiseg.store.lock import WriterLock, is_written
 
 SHAPE = (40, 60)
 
@@ -71,6 +72,19 @@ def test_nothing_covered_is_exported_as_nothing(tmp_path, name):
     with map_of(values(), SOFTMAX, coverage=covered) as pm:
         path = export(pm, tmp_path / f"a{FORMATS[name].suffixes[0]}", name, **options_of(name))
     assert path.exists()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_names_that_are_no_unicode_are_written_as_far_as_they_can_be(tmp_path, name):
+    """Linux has names of files in any encoding; Python keeps such bytes as lone surrogates."""
+    made_from = {"slide": {"stem": "caf\udce9"}}
+    with map_of(values(), SOFTMAX, provenance=made_from) as pm:
+        path = tmp_path / f"caf\udce9{FORMATS[name].suffixes[0]}"
+        export(pm, path, name, aliases={"Tumour": "T\udce9"}, **options_of(name))
+    assert path.exists()
+    told = provenance(ExportRequest(LabelMap(pm), (1,), {1: "T\udce9"}, "slide"))
+    assert told["slide"]["stem"] == "caf?"
+    json.dumps(told, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -149,11 +163,49 @@ def test_a_result_is_never_replaced_by_an_export(tmp_path, result):
     assert names_in(foreign) == ["precious"]
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if not FORMATS[name].is_folder])
+def test_no_file_is_written_into_a_result(tmp_path, result, name):
+    other, link = tmp_path / "other.ome.zarr", tmp_path / "link"
+    shutil.copytree(result.path, other)
+    link.symlink_to(result.path)
+    before = sorted(tmp_path.rglob("*"))
+    suffix = FORMATS[name].suffixes[-1].removesuffix(".gz")
+    for folder in (result.path, result.path / "labels", other / "0", link):
+        for path in (folder / f"{stem}{suffix}" for stem in ("zarr", "state", "a")):
+            with pytest.raises(ExportError, match="is inside the result"):
+                export(result, path, name, overwrite=True, **options_of(name))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert is_result(result.path)
+
+
+def test_through_a_link_labels_are_those_of_the_result(tmp_path):
+    path, link = tmp_path / "a.ome.zarr", tmp_path / "link.ome.zarr"
+    with map_of(values(2), SIGMOID, path=path):
+        pass
+    link.symlink_to(path)
+    with ProbabilityMap.open(path) as pm:
+        export(pm, link / "labels" / "mine", "ome-zarr")
+    listed = json.loads((path / "labels" / "zarr.json").read_text())["attributes"]["ome"]
+    assert listed["labels"] == ["mine-Nuclei", "mine-Glands"]
+
+
+def test_a_run_that_begins_meanwhile_is_not_given_labels(tmp_path, result):
+    steps = export_steps(result, format="ome-zarr")
+    next(steps)
+    lock = WriterLock.acquire(result.path)
+    with pytest.raises(ws.StoreError, match="being written by process"):
+        list(steps)
+    lock.release()
+    assert names_in(result.path / "labels") == []
+    export(result, format="ome-zarr")
+    assert not is_written(result.path)
+
+
 def test_the_tissue_mask_is_never_replaced(tmp_path):
     path = tmp_path / "a.ome.zarr"
     with map_of(values(), SOFTMAX, tissue=np.ones(SHAPE, bool), path=path):
         pass
-    with ProbabilityMap.open(path) as pm, pytest.raises(ExportError, match="is no export"):
+    with ProbabilityMap.open(path) as pm, pytest.raises(ExportError, match="tissue mask"):
         export(pm, path / "labels" / "tissue", "ome-zarr", overwrite=True)
 
 
@@ -188,6 +240,22 @@ def request_of(pm, rule=None, **changes):
     labels = LabelMap(pm, rule or DecisionRule(), Cleanup(smooth_um=1))
     names = {1: "Tumor"}
     return ExportRequest(labels, (1,), names, **{"origin": "slide", **changes})
+
+
+@pytest.mark.parametrize("name", ["csv", "png"])
+def test_measuring_for_a_file_tells_how_far_it_is_and_can_be_stopped(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("napari_wsiseg.measure.count._BATCH", 1)
+    with map_of(values(), SOFTMAX) as pm:
+        path = tmp_path / f"a.{name}"
+        steps = export_steps(pm, path, name, **options_of(name))
+        parts = [step.part for step in steps if step.stage == "writing"]
+        assert parts == sorted(parts)
+        assert len(set(parts)) >= 3
+        path.unlink()
+        steps = export_steps(pm, path, name, **options_of(name))
+        assert 0 < next(steps).part < 1
+        steps.close()
+    assert names_in(tmp_path) == []
 
 
 def test_the_provenance_tells_what_was_done_and_no_path(tmp_path, result):
@@ -246,6 +314,16 @@ def test_the_scanned_part_is_kept_in_a_result(tmp_path):
         ({"aliases": {"Tumour": ""}}, ExportError, "cannot be called ''"),
         ({"rule": DecisionRule({"tumour": 0.5})}, JobError, "did you mean 'Tumour'"),
         ({"origin": "corner"}, ExportError, "origin cannot be 'corner'"),
+        (
+            {"origin": "bounds", "format": "ome-tiff", "path": "a.ome.tif"},
+            ExportError,
+            "The origin of ome-tiff cannot be 'bounds'",
+        ),
+        (
+            {"origin": "bounds", "format": "csv", "path": "a.csv"},
+            ExportError,
+            "begins at the slide",
+        ),
         ({"path": "none/a.geojson"}, ExportError, "There is no folder"),
     ],
     ids=str,

@@ -213,7 +213,7 @@ def test_many_annotations_are_remarked(tmp_path, monkeypatch):
         (remark,) = written(request, tmp_path, per="object")[1]
         assert "4 annotations" in remark
         assert "detection" in remark
-        assert "smallest object area" in remark
+        assert "smallest area of objects" in remark
         assert written(request, tmp_path, per="object", object_type="detection")[1] == []
         assert written(request, tmp_path)[1] == []
 

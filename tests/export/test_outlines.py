@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from rasterio.features import shapes
 
 from maps import STAIN, map_of
 from napari_wsiseg.errors import ExportError
+from napari_wsiseg.export import outlines as outlining
 from napari_wsiseg.export import tracing
 from napari_wsiseg.export.outlines import (
     SlideGrid,
@@ -109,6 +111,40 @@ def test_classes_that_are_left_out_are_background(labels, chunk, codes):
     with pm:
         found = objects(request_of(pm, codes=tuple(sorted(codes))))
     check_outlines(found, np.where(np.isin(labels, list(codes)), labels, 0))
+
+
+@given(labels=layered(), rows=st.integers(1, 9), dtype=st.sampled_from((np.uint8, np.float16)))
+def test_runs_are_counted_as_pixels_are(labels, rows, dtype):
+    """In whole rows and in single pixels, over seams: as a count pixel by pixel gives it."""
+    height, width = labels.shape
+    values = np.random.default_rng(0).integers(0, 256, labels.shape).astype(dtype)
+    tracer, found = Tracer(width), []
+    for top in range(0, height, rows):
+        part = slice(top, top + rows)
+        for some in tracer.add(labels[part], values[part], last=top + rows >= height):
+            found += zip(some.codes, some.polygons, some.pixels, some.sums, strict=True)
+    for code, polygon, pixels, total in found:
+        inside = even_odd(polygon, labels.shape)
+        assert (labels[inside] == code).all()
+        assert (pixels, total) == (inside.sum(), values[inside].astype(float).sum())
+
+
+@given(labels=layered(), dtype=st.sampled_from((np.uint8, np.float16, np.float32)))
+def test_values_of_a_pixels_class_are_those_looked_up(labels, dtype):
+    values = np.random.default_rng(0).integers(0, 256, (3, *labels.shape)).astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlining, "_STRIP", 7)
+        found = outlining._of_its_class(values, labels, (1, 2, 3))
+    index = np.maximum(labels, 1).astype(int)[None] - 1
+    wanted = np.where(labels > 0, np.take_along_axis(values, index, 0)[0], 0)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_snapping_may_spoil_a_polygon():
+    thin = shapely.Polygon([(0, 0), (4, 0), (4, 3), (2, 0.001), (0, 3)])
+    assert thin.is_valid
+    assert "not valid" in invalid(np.array([thin]))
+    assert not invalid(np.array([shapely.box(0, 0, 1.001, 1)]))
 
 
 @given(labels=layered())
@@ -241,7 +277,8 @@ def test_simplified_neighbours_of_a_class_become_one_valid_geometry(
     rng = np.random.default_rng(seed)
     labels = (np.kron(rng.random((8, 8)) < 0.6, np.ones((4, 4))) > 0) ^ (rng.random((32, 32)) < 0.1)
     pm, _ = exclusive(labels.astype(np.uint8), chunk=8)
-    with pm, Spool(tmp_path_factory.mktemp("spool") / "spool", may_overlap=True) as spool:
+    folder = tmp_path_factory.mktemp("spool")
+    with pm, closing(Spool(folder / "spool", may_overlap=True)) as spool:
         kept = []
         for some in outlines(request_of(pm)):
             simple = simplified(some.polygons, tolerance)

@@ -91,6 +91,15 @@ def test_killed_anywhere_resumed_equal(seed, data):
             assert_holds(ProbabilityMap.open(folder), truth)
 
 
+def test_labels_that_a_killed_export_left_do_not_stop_a_run(tmp_path):
+    MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace()).close()
+    left = tmp_path / "map" / "labels" / ".mine.0123abcd.partial"
+    (left / "0").mkdir(parents=True)
+    (left / "zarr.json.0123.partial").touch()
+    MapWriter.resume(tmp_path / "map", INFO.identity, workspace()).close()
+    assert not left.exists()
+
+
 def test_what_shows_is_right_at_any_moment(tmp_path):
     truth = Truth.random(LAYOUT, 3)
     values, _ = truth.levels(LAYOUT)[0]

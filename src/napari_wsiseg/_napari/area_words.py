@@ -11,19 +11,24 @@ if TYPE_CHECKING:
     from napari_wsiseg.measure import AreaRow, AreaTable
 
 
-def area_words(areas: AreaTable, row: AreaRow) -> str:
-    """Like "1.42 mm² · 12.3 %", with a "~" before an estimate."""
-    about = "~" if areas.estimated else ""
+def share_words(areas: AreaTable, row: AreaRow) -> str:
+    """Like "12.3 %", with a "~" before an estimate; "-" where nothing was analysed."""
+    if row.fraction is None:
+        return "-"
+    return f"{'~' if areas.estimated else ''}{100 * row.fraction:.1f} %"
+
+
+def extent_words(areas: AreaTable, row: AreaRow) -> str:
+    """Like "1.42 mm²", or in pixels where the slide has no scale."""
     extent = f"{row.pixels:,} px" if row.area_mm2 is None else f"{in_digits(row.area_mm2)} mm²"
-    share = "" if row.fraction is None else f" · {100 * row.fraction:.1f} %"
-    return f"{about}{extent}{share}"
+    return f"{'~' if areas.estimated else ''}{extent}"
 
 
 def summary_words(areas: AreaTable) -> str:
     """The tissue in none of the classes, what was not analysed, and all of it."""
-    words = [
-        f"{name}: {area_words(areas, areas[name])}" for name in (UNCLASSIFIED, NOT_ANALYSED, TOTAL)
-    ]
+    rest = areas[UNCLASSIFIED]
+    words = [f"{UNCLASSIFIED}: {share_words(areas, rest)}, {extent_words(areas, rest)}"]
+    words += [f"{name}: {extent_words(areas, areas[name])}" for name in (NOT_ANALYSED, TOTAL)]
     end = "Estimates while it changes." if areas.estimated else "% of the analysed tissue."
     return "\n".join([*words, end])
 

@@ -125,7 +125,7 @@ class SegmentDock(QWidget):
         self.memory_section.show_threshold(self.panel.memory_threshold)
         self.advanced_section.changed.connect(self._on_advanced)
         self.advanced_section.show_panel(self.panel)
-        self.run_section.segment_asked.connect(self._scroll_to_run)
+        self.run_section.segment_asked.connect(self._make_room)
         self.runs.progressed.connect(self.results.show_progress)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
         self.results.layers_gone.connect(self._on_layers_gone)
@@ -177,8 +177,9 @@ class SegmentDock(QWidget):
         if dock is not None and dock.isHidden() and not covered:
             self.runs.cancel()
 
-    def _scroll_to_run(self) -> None:
+    def _make_room(self) -> None:
         """While it runs, its progress and its classes are what is looked at."""
+        self.where_section.outline.setChecked(False)
         bar = self._scroll.verticalScrollBar()
         if bar is not None:
             bar.setValue(self.run_section.y())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_wsiseg._napari.side_by_side import SlideCopy
 from napari_wsiseg._napari.slide_layer import METADATA, SlideSource, slide_of
 from napari_wsiseg.errors import SlideError, SlideWarning, WsisegError, reason
 from napari_wsiseg.geometry import YX, Polygon, Region
@@ -81,6 +82,8 @@ def is_candidate(layer: Layer) -> bool:
     """Whether a layer may be a slide: an RGB image in two dimensions."""
     from napari.layers import Image
 
+    if isinstance(layer.metadata.get(METADATA), SlideCopy):
+        return False
     return isinstance(layer, Image) and bool(layer.rgb) and layer.ndim == 2
 
 

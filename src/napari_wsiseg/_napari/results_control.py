@@ -14,6 +14,8 @@ from napari_wsiseg._napari.kept_thresholds import keep_rule, kept_rule
 from napari_wsiseg._napari.open_slides import OpenSlide
 from napari_wsiseg._napari.result_layers import ResultLayers, result_of
 from napari_wsiseg._napari.sections.result import ResultSection
+from napari_wsiseg._napari.side_by_side import SideBySide
+from napari_wsiseg._napari.slide_layer import slide_of
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule, load_preset, save_preset
 from napari_wsiseg.labels import threshold_scale as scale_of
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS = 0.5
 _KEY = "h"
+_MOST_BESIDE = 4
 
 
 class ResultsControl(QObject):
@@ -41,6 +44,7 @@ class ResultsControl(QObject):
         self._context, self._section, self._dialogs = context, section, parent
         self._results: list[ResultLayers] = []
         self.current: ResultLayers | None = None
+        self._beside = SideBySide(context.viewer)
         self._growing: ResultLayers | None = None
         self._running: ProbabilityMap | None = None
         self._refreshed = 0.0
@@ -49,6 +53,7 @@ class ResultsControl(QObject):
         self._late.timeout.connect(self._refresh)
         section.open_asked.connect(self._ask_result)
         section.result_chosen.connect(self._choose)
+        section.beside_toggled.connect(self._on_beside)
         section.threshold_moved.connect(self._on_threshold)
         section.shown_toggled.connect(self._on_shown)
         section.heatmap_chosen.connect(self._on_heatmap)
@@ -169,6 +174,7 @@ class ResultsControl(QObject):
             self.layers_gone.emit(layers.pm)
 
     def _forget(self, layers: ResultLayers) -> None:
+        self._stop_beside()
         self._results.remove(layers)
         if self._growing is layers:
             self._growing = None
@@ -200,18 +206,51 @@ class ResultsControl(QObject):
     def _choose(self, layers: ResultLayers) -> None:
         """Look at this result: of those of one slide that lie over each other, no other shows."""
         self._make_current(layers)
+        if self._beside.is_on:
+            return
+        for other in self._of_slide(layers):
+            other.labels.visible = other is layers
+            if other is not layers:
+                other.show_scores(None)
+
+    def _of_slide(self, layers: ResultLayers) -> list[ResultLayers]:
+        """The results of the same slide, this one among them."""
         slide = layers.pm.info.identity.get("slide")
-        for other in self._results:
-            if other.pm.info.identity.get("slide") == slide:
-                other.labels.visible = other is layers
-                if other is not layers:
-                    other.show_scores(None)
+        return [r for r in self._results if r.pm.info.identity.get("slide") == slide]
+
+    def _on_beside(self, on: bool) -> None:
+        layers, slide = self.current, self._slide_layer()
+        if on and layers is not None and slide is not None:
+            self._beside.start(slide, self._of_slide(layers)[:_MOST_BESIDE])
+        else:
+            self._stop_beside()
+
+    def _stop_beside(self) -> None:
+        if self._beside.is_on:
+            self._beside.stop()
+            if self.current is not None:
+                self._choose(self.current)
+        self._offer()
+
+    def _slide_layer(self) -> Any:
+        """The layer of the current result's slide; None where it is not open."""
+        if self.current is None:
+            return None
+        fingerprint = self.current.pm.info.identity.get("slide")
+        for layer in self._context.viewer.layers:
+            slide = slide_of(layer)
+            if slide is not None and slide.info.fingerprint == fingerprint:
+                return layer
+        return None
 
     def _offer(self) -> None:
         if not self._results:
             self._section.show_nothing()
             return
         self._section.show_results([(_title(r), r) for r in self._results], self.current)
+        several = self.current is not None and len(self._of_slide(self.current)) > 1
+        possible = several and self._slide_layer() is not None
+        self._section.show_beside(possible=possible or self._beside.is_on, on=self._beside.is_on)
 
     def _on_threshold(self, index: int, threshold: float, final: bool) -> None:
         if self.current is None:

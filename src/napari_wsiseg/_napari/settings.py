@@ -99,7 +99,8 @@ def _known() -> Any:
     """What napari keeps for us; None where our manifest is not registered, or disabled."""
     try:
         return get_plugin_settings(_PLUGIN)
-    except (KeyError, ValueError, OSError) as error:
+    # A damaged file makes napari raise what it likes.
+    except Exception as error:  # noqa: BLE001
         _log.warning("napari keeps no settings for %s: %s", _PLUGIN, error)
         return None
 

@@ -9,11 +9,11 @@ import contextlib
 import logging
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from napari import Viewer
 from napari.qt.threading import create_worker
@@ -37,7 +37,7 @@ METADATA = "napari_wsiseg"
 """The key under which our layers say, in their metadata, what they show."""
 
 _log = logging.getLogger(__name__)
-_watched: WeakSet[Any] = WeakSet()
+_watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def prepare_in_background(
     bar = progress(total=0, desc=str(preparation))
 
     def end() -> None:
-        _forget(window, worker)
+        _free(worker)
         bar.close()
         prepared = worker.take()
         if prepared is None:
@@ -252,17 +252,21 @@ def prepare_in_background(
             on_error(prepared.error)
 
     # napari itself stops only the workers of the window that was in front when they started.
-    window = viewer.window._qt_window  # noqa: SLF001
-    window.destroyed.connect(worker.quit)
+    # Never disconnected: on Python 3.11 each time costs PySide6 one of its references to True.
+    running = weakref.ref(worker)
+    viewer.window._qt_window.destroyed.connect(lambda *_: _stop(running))  # noqa: SLF001
     worker.finished.connect(end)
     worker.start()
 
 
-def _forget(window: Any, worker: _Worker) -> None:
-    """Cut what ties a worker that has ended to its window: neither would ever be freed."""
-    # A window that is gone has dropped its connections itself.
-    with contextlib.suppress(RuntimeError, TypeError):
-        window.destroyed.disconnect(worker.quit)
+def _stop(running: weakref.ref[_Worker]) -> None:
+    worker = running()
+    if worker is not None:
+        worker.quit()
+
+
+def _free(worker: _Worker) -> None:
+    """Cut what a worker that has ended calls: it, and its window, would never be freed."""
     for signal in (worker.started, worker.errored, worker.finished):
         with contextlib.suppress(RuntimeError, TypeError):
             signal.disconnect()

@@ -100,7 +100,7 @@ def _target(name: str, path: str) -> Path:
     if path.lower().endswith(suffixes):
         return Path(path)
     for suffix in suffixes:
-        last = Path(suffix).suffix
+        last = f".{suffix.rpartition('.')[2]}"
         if path.lower().endswith(last):
             return Path(path[: -len(last)] + suffix)
     return Path(path + suffixes[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.cli.terminal import out, print_table
+from napari_wsiseg.export.request import bounds_corner
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.labels import DecisionRule
 from napari_wsiseg.measure.agreement import OTHER_SLIDES, agreement
@@ -70,8 +71,7 @@ def compare_result(
             from napari_wsiseg.export.agreement import check_agreement
 
             check_agreement(output, stem, overwrite=overwrite)
-        bounds = pm.slide_bounds
-        offset = YX(0.0, 0.0) if bounds is None else YX(float(bounds.top), float(bounds.left))
+        offset = bounds_corner(pm)
         found = agreement(pm, read_geojson(annotations, offset), rule, aliases)
         written: Sequence[Path] = ()
         if output is not None:

@@ -10,20 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.cli.decisions import Thresholds
-from napari_wsiseg.cli.results import find_results
-from napari_wsiseg.cli.terminal import console, fail, out, say, sentence
-from napari_wsiseg.errors import ExportError, WsisegError
-from napari_wsiseg.export import export_path, export_steps
-from napari_wsiseg.export.formats import format_named
+from napari_wsiseg.cli.results import find_results, status_after
+from napari_wsiseg.cli.terminal import console, fail, out, say
+from napari_wsiseg.errors import ExportError
+from napari_wsiseg.export import FORMATS, export_path, export_steps
+from napari_wsiseg.export.formats import ExportFormat, format_named
 from napari_wsiseg.labels import Cleanup
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.store import ProbabilityMap
-from napari_wsiseg.words import several
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
     from napari_wsiseg.export import Step
+
+
+_FLAGS = {
+    "per": "--per",
+    "object_type": "--object-type",
+    "simplify_um": "--simplify",
+    "content": "--content",
+    "not_analysed": "--not-analysed",
+    "slide": "--slide",
+    "size": "--size",
+}
+"""What the options of single formats are called here."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def export_results(arguments: Sequence[str], settings: ExportSettings) -> int:
     JobError, ExportError
         If there is no such result or format, or one file is to hold several results.
     """
-    format_named(settings.format)
+    _check_options(format_named(settings.format), settings.options)
     results = find_results(arguments)
     if settings.output is not None and len(results) > 1 and not settings.output.is_dir():
         raise ExportError(
@@ -79,14 +90,17 @@ def export_results(arguments: Sequence[str], settings: ExportSettings) -> int:
             fail(error, verbose=settings.verbose)
     if len(failed) < len(results):
         out(RESEARCH_USE)
-    if failed and len(results) > 1:
-        say(f"{len(failed)} of {several(len(results), 'result')} failed:")
-        for path, why in failed:
-            say(f"  {path}: {sentence(why)}")
-    if not failed:
-        return 0
-    foreseen = all(isinstance(why, WsisegError | OSError) for _, why in failed)
-    return 2 if foreseen and len(failed) == len(results) else 1
+    return status_after(failed, len(results))
+
+
+def _check_options(chosen: ExportFormat, options: Mapping[str, Any]) -> None:
+    """Raise ExportError, in this command's words, if an option is not the format's."""
+    for name, flag in _FLAGS.items():
+        if name in options and name not in chosen.options:
+            takers = [other.name for other in FORMATS.values() if name in other.options]
+            raise ExportError(f"{flag} is not for {chosen.name}, but for {' and '.join(takers)}.")
+    if "slide" in chosen.options and "slide" not in options:
+        raise ExportError(f"A {chosen.name} shows the slide; say where it is with --slide FILE.")
 
 
 def _export(result: Path, settings: ExportSettings) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_wsiseg.cli import report
-from napari_wsiseg.cli.terminal import fail, out, say, sentence
-from napari_wsiseg.errors import JobError, WsisegError
+from napari_wsiseg.cli.results import status_after
+from napari_wsiseg.cli.terminal import fail, out, say
+from napari_wsiseg.errors import JobError
 from napari_wsiseg.export.csv import CsvBlock, csv_block, slide_name, write_csv
-from napari_wsiseg.export.request import ExportRequest
+from napari_wsiseg.export.request import ExportRequest, bounds_corner
 from napari_wsiseg.export.target import check_free
-from napari_wsiseg.geometry import YX
 from napari_wsiseg.labels import LabelMap
 from napari_wsiseg.measure import AreaTable, measure_labels, stain_readout
 from napari_wsiseg.notice import RESEARCH_USE
@@ -87,7 +87,7 @@ def measure_results(
         say(f"Table: {csv}")
     if work.blocks and not as_json:
         out(RESEARCH_USE)
-    return _status(failed, len(results))
+    return status_after(failed, len(results))
 
 
 @dataclass
@@ -128,13 +128,7 @@ def _regions(pm: ProbabilityMap, path: Path) -> tuple[NamedRegion, ...]:
         if not found:
             raise JobError(f"There is no {files[0].name} in {path}; name it after the slide.")
         file = found[0]
-    return excluding(read_geojson(file, _corner(pm)), pm.slide_size)
-
-
-def _corner(pm: ProbabilityMap) -> YX:
-    """Where QuPath has (0, 0): slides of which a part was scanned are shown cropped to it."""
-    bounds = pm.slide_bounds
-    return YX(0.0, 0.0) if bounds is None else YX(float(bounds.top), float(bounds.left))
+    return excluding(read_geojson(file, bounds_corner(pm)), pm.slide_size)
 
 
 def _print(pm: ProbabilityMap, tables: Sequence[AreaTable], regions: Path | None) -> None:
@@ -161,7 +155,7 @@ def _remarks(pm: ProbabilityMap, regions: Path | None) -> Iterator[str]:
     if failed := pm.failed_patches:
         yield f"{several(len(failed), 'patch')} failed and were left out; the result lists them."
     if regions is not None:
-        corner = _corner(pm)
+        corner = bounds_corner(pm)
         where = "slide's corner"
         if corner != (0, 0):
             where = f"corner of the scanned part, x {corner.x:.0f}, y {corner.y:.0f} on the slide"
@@ -183,17 +177,5 @@ def _values(
             }
             for table in tables
         ]
-        values["origin"] = list(_corner(pm))
+        values["origin"] = list(bounds_corner(pm))
     return values | {"notice": RESEARCH_USE}
-
-
-def _status(failed: Sequence[tuple[Path, Exception]], results: int) -> int:
-    """The exit status, after a list of what failed."""
-    if failed and results > 1:
-        say(f"{len(failed)} of {several(results, 'result')} failed:")
-        for path, why in failed:
-            say(f"  {path}: {sentence(why)}")
-    if not failed:
-        return 0
-    foreseen = all(isinstance(why, WsisegError | OSError) for _, why in failed)
-    return 2 if foreseen and len(failed) == results else 1

@@ -13,9 +13,9 @@ def remember_verbose(context: typer.Context, value: bool) -> bool:
     return value
 
 
-def option(panel: str, *names: str, metavar: str, text: str) -> Any:
-    """An option with a value, shown in a panel of the help."""
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
+def option(panel: str, *names: str, metavar: str, text: str, least: float | None = None) -> Any:
+    """An option with a value, shown in a panel of the help; a number may have a least."""
+    return typer.Option(*names, metavar=metavar, help=text, min=least, rich_help_panel=panel)
 
 
 def flag(panel: str, name: str, text: str) -> Any:

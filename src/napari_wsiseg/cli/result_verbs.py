@@ -40,15 +40,21 @@ Preset = Annotated[
 ]
 MinArea = Annotated[
     float,
-    option(_CLEANUP, "--min-area", metavar="UM2", text="Smaller objects go, in µm²."),
+    option(_CLEANUP, "--min-area", metavar="UM2", text="Smaller objects go, in µm².", least=0),
 ]
 FillHoles = Annotated[
     float,
-    option(_CLEANUP, "--fill-holes", metavar="UM2", text="Holes up to this are filled, in µm²."),
+    option(
+        _CLEANUP,
+        "--fill-holes",
+        metavar="UM2",
+        text="Holes up to this are filled, in µm².",
+        least=0,
+    ),
 ]
 Smooth = Annotated[
     float,
-    option(_CLEANUP, "--smooth", metavar="UM", text="Radius of the smoothing, in µm."),
+    option(_CLEANUP, "--smooth", metavar="UM", text="Radius of the smoothing, in µm.", least=0),
 ]
 Overwrite = Annotated[bool, flag(_WRITING, "--overwrite", "Replace what an earlier export wrote.")]
 
@@ -96,7 +102,8 @@ def export(
             _WRITING,
             "--origin",
             metavar="WHICH",
-            text="slide, or bounds (the scanned part, as QuPath has it; default of geojson).",
+            text="slide, or bounds (the scanned part, as QuPath has it; default of geojson); not "
+            "of ome-tiff, csv and png.",
         ),
     ] = None,
     with_paths: Annotated[
@@ -128,6 +135,7 @@ def export(
             "--simplify",
             metavar="UM",
             text="Fewer points, at most this far off, in µm (geojson, annotation-store).",
+            least=0,
         ),
     ] = None,
     content: Annotated[

@@ -1,13 +1,15 @@
-"""Finds results in folders and patterns."""
+"""Finds results in folders and patterns, and sums up what became of them."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.cli.terminal import say, sentence
+from napari_wsiseg.errors import JobError, WsisegError
 from napari_wsiseg.store import is_result
+from napari_wsiseg.words import several
 
 
 def find_results(arguments: Iterable[str]) -> list[Path]:
@@ -36,3 +38,18 @@ def find_results(arguments: Iterable[str]) -> list[Path]:
             raise JobError(f"There is no result that {argument} stands for; check the pattern.")
         found.update(dict.fromkeys(results))
     return list(found)
+
+
+def status_after(failed: Sequence[tuple[Path, Exception]], results: int) -> int:
+    """The exit status, after a list of what failed of that many results.
+
+    0 nothing failed, 1 some did or for a reason that nobody foresaw, 2 all did.
+    """
+    if failed and results > 1:
+        say(f"{len(failed)} of {several(results, 'result')} failed:")
+        for path, why in failed:
+            say(f"  {path}: {sentence(why)}")
+    if not failed:
+        return 0
+    foreseen = all(isinstance(why, WsisegError | OSError) for _, why in failed)
+    return 2 if foreseen and len(failed) == results else 1

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from napari_wsiseg.export.csv import slide_name
 from napari_wsiseg.export.provenance import provenance
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.export.sweep_plot import sweep_figure
+from napari_wsiseg.export.table import Cell, check_table, number_cell, text_cell, write_table
 from napari_wsiseg.export.target import check_free, new_file
 from napari_wsiseg.labels import LabelMap
 from napari_wsiseg.measure.agreement import OTHER_SLIDES
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from napari_wsiseg.store import ProbabilityMap
 
-Cell = str | int | float | None
 Table = list[list[Cell]]
 
 
@@ -101,15 +100,13 @@ def write_agreement(
     head = [RESEARCH_USE, *found.remarks, OTHER_SLIDES, json.dumps(made, ensure_ascii=False)]
     slide = slide_name(pm) or stem
     title = f"{slide} - model {pm.spec.name}"
-    writes: tuple[Callable[[Path], None], ...] = (
-        lambda path: _write_table(path, head, class_table(found, slide)),
-        lambda path: _write_table(path, head, sweep_table(found, slide)),
-        lambda path: _write_picture(path, sweep_figure(found, title), made),
-    )
+    tables = (class_table(found, slide), sweep_table(found, slide))
     with ExitStack() as files:
         partials = [files.enter_context(new_file(path, overwrite=overwrite)) for path in paths]
-        for write, partial in zip(writes, partials, strict=True):
-            write(partial)
+        for table, partial, path in zip(tables, partials, paths, strict=False):
+            write_table(partial, head, table)
+            check_table(partial, head, table, path)
+        _write_picture(partials[-1], sweep_figure(found, title), made)
     return paths
 
 
@@ -123,10 +120,10 @@ def class_table(found: Agreement, slide: str) -> Table:
     titles += ["reference_pixels", "predicted_pixels", "both_pixels", "neither_pixels"]
     titles += ["reference_mm2", "predicted_mm2", "difference_mm2"]
     titles += ["reference_percent", "predicted_percent", "difference_percentage_points"]
-    rows = [[_text(slide), *_class_cells(found, row)] for row in found.classes]
+    rows = [[text_cell(slide), *_class_cells(found, row)] for row in found.classes]
     if found.confusion is None:
         return [titles, *rows]
-    none: list[Cell] = [_text(slide), NONE]
+    none: list[Cell] = [text_cell(slide), NONE]
     rows.append([*none, *([None] * (len(titles) - len(none)))])
     titles += [f"predicted {row.name}" for row in found.classes] + [f"predicted {NONE}"]
     pairs = zip(rows, found.confusion, strict=True)
@@ -139,7 +136,7 @@ def sweep_table(found: Agreement, slide: str) -> Table:
     titles += ["dice", "precision", "recall"]
     titles += ["predicted_pixels", "predicted_mm2", "in_use", "best_dice"]
     rows = (cells for row in found.classes for cells in _sweep_cells(found, row))
-    return [titles, *([_text(slide), *cells] for cells in rows)]
+    return [titles, *([text_cell(slide), *cells] for cells in rows)]
 
 
 def _class_cells(found: Agreement, row: ClassAgreement) -> list[Cell]:
@@ -149,8 +146,8 @@ def _class_cells(found: Agreement, row: ClassAgreement) -> list[Cell]:
     return [
         *_figures(found, row, row.in_use),
         *(reference, predicted, both, found.evaluated - reference - predicted + both),
-        *(_number(found.mm2(area)) for area in areas),
-        *(_number(100 * area / found.evaluated) for area in areas),
+        *(number_cell(found.mm2(area)) for area in areas),
+        *(number_cell(100 * area / found.evaluated) for area in areas),
     ]
 
 
@@ -159,7 +156,7 @@ def _sweep_cells(found: Agreement, row: ClassAgreement) -> Iterator[list[Cell]]:
         yield [
             *_figures(found, row, step),
             step.overlap.predicted,
-            _number(found.mm2(step.overlap.predicted)),
+            number_cell(found.mm2(step.overlap.predicted)),
             "yes" if step is row.in_use else "no",
             "yes" if step is row.best else "no",
         ]
@@ -168,18 +165,7 @@ def _sweep_cells(found: Agreement, row: ClassAgreement) -> Iterator[list[Cell]]:
 def _figures(found: Agreement, row: ClassAgreement, step: SweepRow) -> list[Cell]:
     overlap = step.overlap
     figures = (overlap.dice, overlap.precision, overlap.recall)
-    return [_text(row.name), step.threshold, found.threshold_unit, *map(_number, figures)]
-
-
-def _text(text: str) -> str:
-    """A text on one line, and no formula to a spreadsheet."""
-    line = " ".join(text.split())
-    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line
-
-
-def _number(value: float | None) -> float | None:
-    """Without the last digits, which are the arithmetic's."""
-    return None if value is None else float(f"{value:.12g}")
+    return [text_cell(row.name), step.threshold, found.threshold_unit, *map(number_cell, figures)]
 
 
 def _provenance(found: Agreement, pm: ProbabilityMap, annotations: str | None) -> dict[str, Any]:
@@ -199,20 +185,6 @@ def _provenance(found: Agreement, pm: ProbabilityMap, annotations: str | None) -
         "kappa": found.kappa,
     }
     return {**made, "compared": compared}
-
-
-def _write_table(path: Path, head: Sequence[str], table: Table) -> None:
-    lines = [f"# {' '.join(line.splitlines())}\n" for line in head]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(lines)
-        # Texts in quotes: readers that skip comments would cut a name at its "#".
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerows(table)
-    with path.open(encoding="utf-8", newline="") as file:
-        found = [file.readline() for _ in lines], list(csv.reader(file))
-    expected = [["" if cell is None else str(cell) for cell in row] for row in table]
-    if found != (lines, expected):
-        raise ExportError(f"{path.name} does not read back as written; check the disk.")
 
 
 def _write_picture(path: Path, figure: Figure, made: dict[str, Any]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain
 from pathlib import Path
 
@@ -14,13 +12,14 @@ from pydantic import ConfigDict, InstanceOf
 from pydantic.dataclasses import dataclass
 
 from napari_wsiseg.errors import ExportError
-from napari_wsiseg.export.provenance import provenance
+from napari_wsiseg.export.provenance import provenance, slide_of
 from napari_wsiseg.export.request import ExportRequest, Step
+from napari_wsiseg.export.table import Cell, Table, check_table, number_cell, text_cell, write_table
 from napari_wsiseg.export.target import new_file
-from napari_wsiseg.measure import AreaTable, measure_labels, table_rows
+from napari_wsiseg.labels import threshold_scale, threshold_unit
+from napari_wsiseg.measure import AreaTable, Measuring, table_rows
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.regions import NamedRegion, excluding
-from napari_wsiseg.spec import FULL_DENSITY
 from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.validation import raises
 
@@ -40,8 +39,6 @@ COLUMNS = (
     "mpp_source",
     "status",
 )
-
-Cell = str | int | float | None
 
 
 @plain(frozen=True, slots=True)
@@ -84,15 +81,17 @@ class CsvWriter:
 
     def write(self, request: ExportRequest, partial: Path, target: Path) -> Iterator[Step]:
         """Measure, write, read back; see `Writer`."""
-        for part in request.labels.prepare():
-            yield Step("writing", part / 2)
         regions = self.regions
         if regions is not None:
             regions = excluding(regions, request.pm.slide_size)
-        block = csv_block(request, measure_labels(request.labels, regions))
-        write_blocks(partial, [block])
+        measuring = Measuring(request.labels, regions)
+        for part in measuring.steps():
+            yield Step("writing", part)
+        block = csv_block(request, measuring.tables())
+        head, table = table_of([block])
+        write_table(partial, head, table)
         yield Step("writing", 1.0)
-        check_blocks(partial, [block], target)
+        check_table(partial, head, table, target)
         yield Step("checking", 1.0)
 
 
@@ -104,9 +103,16 @@ def write_csv(path: Path, blocks: Sequence[CsvBlock], *, overwrite: bool) -> Non
     ExportError
         If something is at `path` and `overwrite` is False, or the disk refuses.
     """
+    head, table = table_of(blocks)
     with new_file(path, overwrite=overwrite) as partial:
-        write_blocks(partial, blocks)
-        check_blocks(partial, blocks, path)
+        write_table(partial, head, table)
+        check_table(partial, head, table, path)
+
+
+def table_of(blocks: Sequence[CsvBlock]) -> tuple[list[str], Table]:
+    """Comments and rows of one table."""
+    head = [RESEARCH_USE, *(block.made for block in blocks)]
+    return head, [COLUMNS, *(row for block in blocks for row in block.rows)]
 
 
 def csv_block(request: ExportRequest, tables: Sequence[AreaTable]) -> CsvBlock:
@@ -132,14 +138,12 @@ def csv_block(request: ExportRequest, tables: Sequence[AreaTable]) -> CsvBlock:
         for _, table, row in table_rows((slide_name(request.pm), table) for table in tables)
         if (cells := _cells(request, table, row.name)) is not None
     ]
-    return CsvBlock(" ".join(made.splitlines()), tuple(rows))
+    return CsvBlock(made, tuple(rows))
 
 
 def slide_name(pm: ProbabilityMap) -> str:
     """The stem of the slide that a result was made from; where that is not known, its own."""
-    made_from = pm.provenance.get("slide")
-    stem = made_from.get("stem") if isinstance(made_from, dict) else None
-    if stem:
+    if stem := slide_of(pm).get("stem"):
         return str(stem)
     return "" if pm.path is None else pm.path.name.removesuffix(".zarr").removesuffix(".ome")
 
@@ -152,71 +156,23 @@ def _cells(request: ExportRequest, table: AreaTable, name: str) -> tuple[Cell, .
         code = spec.classes.index(name) + 1
         if code not in request.codes:
             return None
-        full = FULL_DENSITY if spec.activation == "stain" else 1.0
-        unit = "optical density" if spec.activation == "stain" else "probability"
-        threshold = request.labels.rule.thresholds_for(spec)[code - 1] * full
+        unit = threshold_unit(spec)
+        threshold = request.labels.rule.thresholds_for(spec)[code - 1] * threshold_scale(spec)
         name = request.names[code]
-    made_from = pm.provenance.get("slide")
-    fingerprint = made_from.get("fingerprint") if isinstance(made_from, dict) else None
     return (
-        _text(slide_name(pm)),
-        _text(fingerprint),
-        _text(table.region),
-        _text(table.region_class),
-        _text(name),
+        text_cell(slide_name(pm)),
+        text_cell(slide_of(pm).get("fingerprint")),
+        text_cell(table.region),
+        text_cell(table.region_class),
+        text_cell(name),
         row.pixels,
-        _number(row.area_mm2),
-        _number(None if row.fraction is None else 100 * row.fraction),
-        _number(threshold),
+        number_cell(row.area_mm2),
+        number_cell(None if row.fraction is None else 100 * row.fraction),
+        number_cell(threshold),
         unit,
-        _text(spec.name),
+        text_cell(spec.name),
         # Of pixels that are not square: the side of a square as large.
-        _number(None if pm.mpp is None else math.sqrt(pm.mpp.y * pm.mpp.x)),
+        number_cell(None if pm.mpp is None else math.sqrt(pm.mpp.y * pm.mpp.x)),
         pm.mpp_source,
         pm.status,
     )
-
-
-def _text(value: object) -> str | None:
-    """A cell's text: on one line, and no formula to a spreadsheet."""
-    if value is None:
-        return None
-    text = re.sub(r"[\x00-\x1f\x7f]+", " ", str(value))
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _number(value: float | None) -> float | None:
-    """Without the last digits, which are the arithmetic's."""
-    return None if value is None else float(f"{value:.12g}")
-
-
-def write_blocks(path: Path, blocks: Iterable[CsvBlock]) -> None:
-    """Write a file, heads first."""
-    blocks = tuple(blocks)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for line in (RESEARCH_USE, *(block.made for block in blocks)):
-            file.write(f"# {line}\n")
-        # Texts in quotes: readers that skip comments would cut a name at its "#".
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerow(COLUMNS)
-        for block in blocks:
-            writer.writerows(block.rows)
-
-
-def check_blocks(path: Path, blocks: Sequence[CsvBlock], target: Path) -> None:
-    """Read a file and compare.
-
-    Raises
-    ------
-    ExportError
-        If it does not hold what was written.
-    """
-    expected = [list(COLUMNS)]
-    for block in blocks:
-        expected += [["" if cell is None else str(cell) for cell in row] for row in block.rows]
-    with path.open(encoding="utf-8", newline="") as file:
-        head = [file.readline() for _ in range(1 + len(blocks))]
-        found = list(csv.reader(file))
-    heads = [f"# {line}\n" for line in (RESEARCH_USE, *(block.made for block in blocks))]
-    if found != expected or head != heads:
-        raise ExportError(f"{target} did not read back as it was written; check the disk.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -48,8 +49,8 @@ class ExportFormat:
         What its files may end in; the first is the usual.
     module, writer
         Where its `Writer` is.
-    origin
-        Where (0, 0) lies unless the user says.
+    origins
+        Where (0, 0) may lie; the first unless the user says.
     is_folder
         Whether it is a folder, not a file.
     """
@@ -59,8 +60,31 @@ class ExportFormat:
     suffixes: tuple[str, ...]
     module: str
     writer: str
-    origin: Origin = "slide"
+    origins: tuple[Origin, ...] = ("slide",)
     is_folder: bool = False
+
+    def origin(self, wanted: str | None) -> Origin:
+        """Where (0, 0) lies when this is asked for, or nothing.
+
+        Raises
+        ------
+        ExportError
+            If it cannot lie there.
+        """
+        for known in self.origins:
+            if wanted in (None, known):
+                return known
+        if wanted in ("slide", "bounds"):
+            raise ExportError(
+                f"The origin of {self.name} cannot be {wanted!r}: it begins at the slide's corner; "
+                "leave the origin out."
+            )
+        raise ExportError(f"origin cannot be {wanted!r}; give 'slide' or 'bounds'.")
+
+    @property
+    def options(self) -> frozenset[str]:
+        """What its writer takes beside what every export does."""
+        return frozenset(inspect.signature(self._writer).parameters)
 
     def load(self, options: dict[str, Any]) -> Writer:
         """Its writer with these options.
@@ -70,8 +94,12 @@ class ExportFormat:
         ExportError
             If an option is not this format's, or out of range.
         """
-        writer: Writer = getattr(import_module(self.module), self.writer)(**options)
+        writer: Writer = self._writer(**options)
         return writer
+
+    @property
+    def _writer(self) -> Any:
+        return getattr(import_module(self.module), self.writer)
 
 
 FORMATS = {
@@ -83,7 +111,7 @@ FORMATS = {
             (".geojson", ".geojson.gz", ".json", ".json.gz"),
             "napari_wsiseg.export.geojson",
             "GeoJsonWriter",
-            origin="bounds",
+            origins=("bounds", "slide"),
         ),
         ExportFormat(
             "ome-tiff",
@@ -98,6 +126,7 @@ FORMATS = {
             (".ome.zarr", ".zarr"),
             "napari_wsiseg.export.omezarr",
             "OmeZarrWriter",
+            origins=("slide", "bounds"),
             is_folder=True,
         ),
         ExportFormat(
@@ -106,6 +135,7 @@ FORMATS = {
             (".db",),
             "napari_wsiseg.export.annotation_store",
             "AnnotationStoreWriter",
+            origins=("slide", "bounds"),
         ),
         ExportFormat(
             "csv",

@@ -11,7 +11,7 @@ import json
 import math
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, cast
 
@@ -76,7 +76,7 @@ class GeoJsonWriter:
             else:
                 with (
                     database_errors(target),
-                    Spool(_beside(partial), may_overlap=bool(tolerance)) as spool,
+                    closing(Spool.beside(partial, may_overlap=bool(tolerance))) as spool,
                 ):
                     yield from _write_classes(features, file, spool, tolerance)
             file.write(b"\n]}\n")
@@ -90,8 +90,8 @@ class GeoJsonWriter:
         if count <= MANY_ANNOTATIONS or self.object_type == "detection":
             return ""
         return (
-            f"The file has {count:,} annotations, which makes QuPath slow; export them as "
-            'detections (object_type="detection"), or set a smallest object area.'
+            f"The file has {count:,} annotations, which makes QuPath slow; give the object type "
+            "'detection', or a smallest area of objects."
         )
 
 
@@ -228,7 +228,3 @@ def _written(path: Path, *, zipped: bool) -> Iterator[BinaryIO]:
         # Without name and time, equal exports are equal files.
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
             yield cast("BinaryIO", packed)
-
-
-def _beside(partial: Path) -> Path:
-    return partial.with_name(f"{partial.name}.spool")

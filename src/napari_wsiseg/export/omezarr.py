@@ -31,15 +31,12 @@ from napari_wsiseg.export.label_pyramid import (
 )
 from napari_wsiseg.export.omezarr_metadata import COVERAGE, label_attributes, root_attributes
 from napari_wsiseg.export.request import ExportRequest, Step
+from napari_wsiseg.export.target import LABELS, is_label_image
 from napari_wsiseg.geometry import Region
-from napari_wsiseg.store import is_result
-from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.files import write_durably
 from napari_wsiseg.store.layout import Json
 from napari_wsiseg.store.lock import is_written
 from napari_wsiseg.validation import raises
-
-LABELS = "labels"
 
 ALL_CLASSES = "classes"
 """The label image of classes that exclude each other, in a copy."""
@@ -95,7 +92,9 @@ class OmeZarrWriter:
         StoreError
             If the map cannot be read.
         """
-        inside = _is_inside(request, target)
+        inside = is_label_image(target, request.pm)
+        if inside:
+            _check_result(request, target)
         store = LocalStore(partial)
         zarr.create_group(store, zarr_format=3)
         images = _images(request, store, target.name if inside else None)
@@ -172,25 +171,10 @@ def folder_names(names: Sequence[str]) -> list[str]:
     return safe
 
 
-def _is_inside(request: ExportRequest, target: Path) -> bool:
-    """Whether the target is a label image of the map's own result.
-
-    Raises
-    ------
-    ExportError
-        If it is, and cannot be, or if it is in another result.
-    """
-    folder, result = target.resolve(), request.pm.path
-    home, copy = folder.parent.parent, "export a copy of their own instead"
-    if result is None or result.resolve() not in folder.parents:
-        if folder.parent.name == LABELS and is_result(home):
-            raise ExportError(f"{home} is another result than that of these labels; {copy}.")
-        return False
-    if folder.parent != result.resolve() / LABELS:
-        where = result / LABELS / "NAME"
-        raise ExportError(f"{target} is inside the result; name {where}, or {copy}.")
-    if folder.name == Path(TISSUE).name:
-        raise ExportError(f"{target} is the run's tissue mask; choose another name.")
+def _check_result(request: ExportRequest, target: Path) -> None:
+    """Raise ExportError if the result cannot take labels, or not from where they are counted."""
+    copy = "export a copy of their own instead"
+    home = target.resolve().parent.parent
     if is_written(home):
         raise ExportError(f"{home} is being written by a run; wait for it, or {copy}.")
     if any(request.offset):
@@ -198,7 +182,6 @@ def _is_inside(request: ExportRequest, target: Path) -> bool:
             "Labels inside a result lie as its map does, from the slide's corner; give the "
             f"origin 'slide', or {copy}."
         )
-    return True
 
 
 def _images(request: ExportRequest, store: LocalStore, inside: str | None) -> list[_Image]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.export.tracing import Traced, Tracer
-from napari_wsiseg.spec import FULL_DENSITY
+from napari_wsiseg.labels import threshold_scale
 
 Polygons = NDArray[np.object_]
 
@@ -21,6 +21,8 @@ PRECISION = 0.01
 """Of coordinates, in level-0 pixels: what readers snap to."""
 
 _POLYGON, _MULTIPOLYGON = 3, 6
+# Rows looked up at once: what lies between stays in the processor's cache.
+_STRIP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,15 @@ def outlines(request: ExportRequest) -> Iterator[Outlines]:
     """
     size = request.labels.size
     tracers = [Tracer(size.width) if layer else None for layer in request.layers]
-    full = FULL_DENSITY if request.spec.activation == "stain" else 1.0
+    full = threshold_scale(request.spec)
     for strip in request.labels.strips():
         found = request.labels.read(strip)
         part = strip.bottom / size.height
-        for labels, tracer in zip(request.exported(found.labels), tracers, strict=True):
+        layers = zip(request.exported(found.labels), request.layers, tracers, strict=True)
+        for labels, codes, tracer in layers:
             if tracer is None:
                 continue
-            values = _of_its_class(found.block.values, labels)
+            values = _of_its_class(found.block.values, labels, codes)
             for traced in tracer.add(labels, values, last=strip.bottom == size.height):
                 step = full / 255 if found.block.values.dtype == np.uint8 else full
                 yield _outlines(traced, part, step)
@@ -88,12 +91,15 @@ def _outlines(traced: Traced, part: float, step: float) -> Outlines:
     return Outlines(part, traced.codes, traced.polygons, traced.pixels, means)
 
 
-def _of_its_class(values: NDArray[np.generic], labels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(height, width): what is stored for the class of each pixel's label."""
-    chosen = np.zeros(labels.shape, np.float32)
-    for code in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)):
-        if code:
-            np.copyto(chosen, values[code - 1], where=labels == code, casting="unsafe")
+def _of_its_class(
+    values: NDArray[np.number], labels: NDArray[np.uint8], codes: tuple[int, ...]
+) -> NDArray[np.number]:
+    """(height, width): what is stored for the class of each pixel's label; 0 without one."""
+    chosen = np.zeros(labels.shape, values.dtype)
+    for top in range(0, len(labels), _STRIP):
+        rows = slice(top, top + _STRIP)
+        for code in codes:
+            chosen[rows] += values[code - 1, rows] * (labels[rows] == code)
     return chosen
 
 
@@ -208,7 +214,10 @@ def invalid(polygons: Polygons) -> str:
     if not np.isin(shapely.get_type_id(polygons), (_POLYGON, _MULTIPOLYGON)).all():
         return "an outline is no polygon"
     snapped = shapely.set_precision(polygons, PRECISION, mode="pointwise")
-    for geometries in (polygons, snapped):
+    found, corners = shapely.get_coordinates(polygons), shapely.get_coordinates(snapped)
+    # Snapped to where they were, polygons are as valid as they were.
+    is_moved = not np.array_equal(found, corners)
+    for geometries in (polygons, snapped) if is_moved else (polygons,):
         bad = np.flatnonzero(~shapely.is_valid(geometries) | shapely.is_empty(geometries))
         if len(bad):
             return f"an outline is not valid ({shapely.is_valid_reason(geometries[bad[0]])})"

@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.footer import Entry, Footer
-from napari_wsiseg.export.provenance import provenance
+from napari_wsiseg.export.provenance import provenance, slide_of
 from napari_wsiseg.export.request import ExportRequest, Step
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import LabelBlock, LabelMap
@@ -31,8 +31,8 @@ from napari_wsiseg.measure import (
     UNCLASSIFIED,
     AreaRow,
     AreaTable,
+    Measuring,
     in_digits,
-    measure_labels,
 )
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import Slide, open_slide
@@ -87,8 +87,10 @@ class PngWriter:
             picture = slide.read_at(Region(0, 0, size), downsample)
         yield Step("writing", 0.2)
         labels = _labels(request, size, downsample)
-        yield Step("writing", 0.5)
-        (areas,) = measure_labels(request.labels)
+        measuring = Measuring(request.labels)
+        for part in measuring.steps():
+            yield Step("writing", 0.5 + 0.5 * part)
+        (areas,) = measuring.tables()
         image = _with_footer(
             Image.fromarray(_blend(picture, labels, request)), request, areas, downsample
         )
@@ -100,8 +102,7 @@ class PngWriter:
 
 
 def _check_slide(pm: ProbabilityMap, slide: Slide) -> None:
-    made_from = pm.provenance.get("slide")
-    print_of = made_from.get("fingerprint") if isinstance(made_from, dict) else None
+    print_of = slide_of(pm).get("fingerprint")
     same = pm.slide_size == slide.info.size and print_of in (None, slide.info.fingerprint)
     if not same:
         raise ExportError(
@@ -191,8 +192,7 @@ def _with_footer(
 
 
 def _title(pm: ProbabilityMap) -> str:
-    made_from = pm.provenance.get("slide")
-    stem = made_from.get("stem") if isinstance(made_from, dict) else None
+    stem = slide_of(pm).get("stem")
     names = [str(stem)] if stem else []
     state = [] if pm.status == "complete" else [f"unfinished ({pm.status})"]
     return " - ".join([*names, f"model {pm.spec.name}", *state])

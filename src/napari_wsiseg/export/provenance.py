@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from napari_wsiseg.export.request import ExportRequest
-from napari_wsiseg.labels import threshold_scale
+from napari_wsiseg.labels import threshold_scale, threshold_unit
 from napari_wsiseg.notice import RESEARCH_USE
-from napari_wsiseg.store import EXPORT
+from napari_wsiseg.store import EXPORT, ProbabilityMap
 
 
 def provenance(request: ExportRequest) -> dict[str, Any]:
@@ -20,8 +22,7 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
     import napari_wsiseg
 
     pm, spec, rule = request.pm, request.spec, request.labels.rule
-    made = pm.provenance
-    slide = made.get("slide")
+    slide, made = slide_of(pm), pm.provenance
     full = threshold_scale(spec)
     thresholds = rule.thresholds_for(spec)
     values = {
@@ -29,9 +30,7 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
         # Tells an export from a result, which is never overwritten by one.
         EXPORT: True,
         "program": f"napari-wsiseg {napari_wsiseg.__version__}",
-        "slide": {name: slide.get(name) for name in ("stem", "fingerprint")}
-        if isinstance(slide, dict)
-        else None,
+        "slide": {name: slide.get(name) for name in ("stem", "fingerprint")} if slide else None,
         "model": made.get("model", spec.name),
         "mode": spec.activation,
         "thresholds": {
@@ -39,7 +38,7 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
             for layer in request.labels.layers
             for code in layer
         },
-        "threshold_unit": "optical density" if spec.activation == "stain" else "probability",
+        "threshold_unit": threshold_unit(spec),
         "clip_to_tissue": rule.clip_to_tissue,
         "cleanup": asdict(request.labels.cleanup),
         "classes": {name: spec.classes[code - 1] for code, name in request.names.items()},
@@ -53,4 +52,16 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
     }
     if request.with_paths:
         values["paths"] = {"result": None if pm.path is None else str(pm.path.absolute())}
-    return values
+    told: dict[str, Any] = json.loads(encodable(json.dumps(values, ensure_ascii=False)))
+    return told
+
+
+def slide_of(pm: ProbabilityMap) -> Mapping[str, Any]:
+    """What a result says of its slide, "stem" and "fingerprint" among it; may be empty."""
+    slide = pm.provenance.get("slide")
+    return slide if isinstance(slide, dict) else {}
+
+
+def encodable(text: str) -> str:
+    """The text with "?" for what no file can hold: names of files need not be Unicode."""
+    return text.encode("utf-8", "replace").decode()

@@ -17,6 +17,12 @@ from napari_wsiseg.store import ProbabilityMap
 Origin = Literal["slide", "bounds"]
 
 
+def bounds_corner(pm: ProbabilityMap) -> YX:
+    """Where QuPath has (0, 0) on a map's slide: of which a part was scanned, at its corner."""
+    bounds = pm.slide_bounds
+    return YX(0.0, 0.0) if bounds is None else YX(float(bounds.top), float(bounds.left))
+
+
 @dataclass(frozen=True)
 class Step:
     """How far an exporter has come.
@@ -80,10 +86,7 @@ class ExportRequest:
     @property
     def offset(self) -> YX:
         """Level-0 slide pixels from the slide's corner to the origin."""
-        bounds = self.pm.slide_bounds
-        if self.origin == "slide" or bounds is None:
-            return YX(0.0, 0.0)
-        return YX(float(bounds.top), float(bounds.left))
+        return YX(0.0, 0.0) if self.origin == "slide" else bounds_corner(self.pm)
 
     def rgb(self, code: int) -> tuple[int, int, int]:
         """The colour of a label, 0..255."""

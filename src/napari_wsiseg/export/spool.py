@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -80,7 +79,7 @@ class Tally:
 
 
 class Spool:
-    """Polygons by class, in a temporary file that is removed when the context ends.
+    """Polygons by class, in a temporary file until it is closed.
 
     Parameters
     ----------
@@ -101,6 +100,11 @@ class Spool:
             raise
         self._count = 0
         self.tallies: dict[int, Tally] = {}
+
+    @classmethod
+    def beside(cls, partial: Path, *, may_overlap: bool) -> Self:
+        """One that goes with an unfinished file."""
+        return cls(partial.with_name(f"{partial.name}.spool"), may_overlap=may_overlap)
 
     def add(self, some: Outlines, polygons: Polygons) -> None:
         """Keep objects of one batch; `polygons` (or MultiPolygons) is what is kept of them."""
@@ -186,14 +190,3 @@ class Spool:
         """Remove the file."""
         self._database.close()
         self._path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

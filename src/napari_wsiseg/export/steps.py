@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_wsiseg.errors import ExportError
-from napari_wsiseg.export.formats import ExportFormat, Writer, format_named
+from napari_wsiseg.export.formats import format_named
+from napari_wsiseg.export.provenance import encodable
 from napari_wsiseg.export.request import ExportRequest, Origin, Step
-from napari_wsiseg.export.target import check_free, new_target
+from napari_wsiseg.export.target import LABELS, check_free, is_label_image, new_target
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
+from napari_wsiseg.regions import QUPATH_CLASSES
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.store.lock import WriterLock
 
-QUPATH_CLASSES = {
-    "Tumour": "Tumor",
-    "Inflammatory": "Immune cells",
-    "Others": "Other",
-}
-"""What QuPath calls classes that it knows by another name."""
-
-LABELS = "tissue-classes"
+TISSUE_CLASSES = "tissue-classes"
 """What labels inside a result are called, unless the user says."""
 
 
@@ -88,7 +85,8 @@ def export_steps(
         Other names for classes, by the model's names; "qupath": those that QuPath knows.
     origin
         Whether (0, 0) is the corner of the slide or of its scanned part ("bounds"), where
-        QuPath has it; None: "bounds" for "geojson", else "slide".
+        QuPath has it; None: "bounds" for "geojson", else "slide". Of "ome-tiff", "csv" and
+        "png" it is the slide's.
     overwrite
         Whether an earlier export is replaced.
     with_paths
@@ -109,19 +107,23 @@ def export_steps(
     JobError
         If the model has no such class, or the slide no scale where one is needed.
     StoreError
-        If the map cannot be read.
+        If the map cannot be read, or labels are ready for a result that a run now writes.
     """
     chosen = format_named(format)
     writer = chosen.load(options)
     target = export_path(pm, path, format)
-    _check_suffix(target, chosen, pm)
-    if origin not in (None, "slide", "bounds"):
-        raise ExportError(f"origin cannot be {origin!r}; give 'slide' or 'bounds'.")
+    is_label = chosen.is_folder and is_label_image(target, pm)
+    if not is_label and not target.name.lower().endswith(chosen.suffixes):
+        suffixes = " or ".join(chosen.suffixes)
+        raise ExportError(f"{target.name} is no name for {chosen.name}; let it end in {suffixes}.")
+    place = chosen.origin(origin)
     codes = _codes(classes, pm.spec)
     names = _names(aliases, codes, pm.spec)
     with LabelMap(pm, rule, cleanup) as labels:
-        request = ExportRequest(labels, codes, names, origin or chosen.origin, with_paths)
-        parts = _inside_result(request, target) or [(request, target)]
+        request = ExportRequest(labels, codes, names, place, with_paths)
+        parts = [(request, target)]
+        if is_label and not pm.spec.exclusive:
+            parts = _one_a_class(request, target)
         for _, where in parts:
             check_free(where, is_folder=chosen.is_folder, overwrite=overwrite)
         if pm.status != "complete":
@@ -130,7 +132,16 @@ def export_steps(
         for part in labels.prepare():
             yield Step("cleaning up", part)
         for part_request, where in parts:
-            yield from _write(writer, chosen, part_request, where, overwrite=overwrite)
+            with ExitStack() as held:
+                with new_target(where, is_folder=chosen.is_folder, overwrite=overwrite) as partial:
+                    yield from writer.write(part_request, partial, where)
+                    if is_label:
+                        # A run may have begun meanwhile: from here on none can.
+                        held.callback(WriterLock.acquire(_home_of(where)).release)
+                if is_label:
+                    from napari_wsiseg.export.omezarr import list_label
+
+                    list_label(_home_of(where), where.name)
     yield Step("done", 1.0)
 
 
@@ -152,39 +163,18 @@ def export_path(
     if pm.path is None:
         raise ExportError("The map is in memory and has no place of its own; give a path.")
     if chosen.is_folder:
-        return pm.path / "labels" / LABELS
+        return pm.path / LABELS / TISSUE_CLASSES
     stem = pm.path.name.removesuffix(".zarr").removesuffix(".ome")
     return pm.path.with_name(stem + chosen.suffixes[0])
 
 
-def _write(
-    writer: Writer, chosen: ExportFormat, request: ExportRequest, target: Path, *, overwrite: bool
-) -> Iterator[Step]:
-    with new_target(target, is_folder=chosen.is_folder, overwrite=overwrite) as partial:
-        yield from writer.write(request, partial, target)
-    if _is_inside(request.pm, target):
-        from napari_wsiseg.export.omezarr import list_label
-
-        list_label(target.parent.parent, target.name)
+def _home_of(label: Path) -> Path:
+    """The result of a label image."""
+    return label.absolute().parent.parent
 
 
-def _check_suffix(target: Path, chosen: ExportFormat, pm: ProbabilityMap) -> None:
-    if _is_inside(pm, target) or target.name.lower().endswith(chosen.suffixes):
-        return
-    raise ExportError(
-        f"{target.name} is no name for {chosen.name}; let it end in {' or '.join(chosen.suffixes)}."
-    )
-
-
-def _is_inside(pm: ProbabilityMap, target: Path) -> bool:
-    """Whether the target is a label image of the result itself."""
-    return pm.path is not None and target.absolute().parent == (pm.path / "labels").absolute()
-
-
-def _inside_result(request: ExportRequest, target: Path) -> list[tuple[ExportRequest, Path]]:
-    """Inside a result, classes that may overlap have a label image each."""
-    if not _is_inside(request.pm, target) or request.spec.exclusive:
-        return []
+def _one_a_class(request: ExportRequest, target: Path) -> list[tuple[ExportRequest, Path]]:
+    """Classes that may overlap have a label image each."""
     from napari_wsiseg.export.omezarr import folder_names
 
     folders = folder_names(list(request.names.values()))
@@ -213,4 +203,4 @@ def _names(
     renamed = {label_of(own, spec): shown for own, shown in (aliases or {}).items()}
     if "" in renamed.values():
         raise ExportError("A class cannot be called ''; give it a name.")
-    return {code: renamed.get(code, spec.classes[code - 1]) for code in codes}
+    return {code: encodable(renamed.get(code, spec.classes[code - 1])) for code in codes}

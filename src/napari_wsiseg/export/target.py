@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_wsiseg.errors import ExportError
-from napari_wsiseg.store import is_export
+from napari_wsiseg.store import ProbabilityMap, is_export, is_result
+from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.files import sync_file, sync_folder, sync_tree
+
+LABELS = "labels"
+"""Where an OME-Zarr image, and so a result, keeps its label images."""
 
 _ATTEMPTS, _BETWEEN = 20, 0.05
 
@@ -21,8 +25,13 @@ _ATTEMPTS, _BETWEEN = 20, 0.05
 def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
     """Raise ExportError if nothing may be written to `path`: asked before any work is done.
 
-    A folder is replaced only if it is an earlier export: never a result.
+    A folder is replaced only if it is an earlier export: never a result. A file lies in no
+    result.
     """
+    if not is_folder and (home := _result_around(path)) is not None:
+        raise ExportError(
+            f"{path} is inside the result {home}, which holds no such files; choose another folder."
+        )
     if path.is_dir() and not is_folder:
         raise ExportError(f"{path} is a folder; give the name of a file.")
     if path.is_dir() and not is_export(path):
@@ -33,8 +42,36 @@ def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
         raise ExportError(f"{path} is there already; choose another name, or overwrite it.")
     parent = path.absolute().parent
     # A result without a tissue mask has no folder of labels yet.
-    if not parent.is_dir() and not (parent.name == "labels" and parent.parent.is_dir()):
+    if not parent.is_dir() and not (parent.name == LABELS and parent.parent.is_dir()):
         raise ExportError(f"There is no folder {parent}; make it first.")
+
+
+def is_label_image(path: Path, pm: ProbabilityMap) -> bool:
+    """Whether a folder is to be a label image of the map's own result; links are followed.
+
+    Raises
+    ------
+    ExportError
+        If it is in another result, elsewhere in this one, or the run's tissue mask.
+    """
+    home = _result_around(path)
+    if home is None:
+        return False
+    folder, copy = path.resolve(), "export a copy of their own instead"
+    if pm.path is None or pm.path.resolve() != home:
+        raise ExportError(f"{home} is another result than that of these labels; {copy}.")
+    if folder.parent != home / LABELS:
+        raise ExportError(
+            f"{path} is inside the result; name {pm.path / LABELS / 'NAME'}, or {copy}."
+        )
+    if folder.name == Path(TISSUE).name:
+        raise ExportError(f"{path} is the run's tissue mask; choose another name.")
+    return True
+
+
+def _result_around(path: Path) -> Path | None:
+    """The result in whose folder a path lies."""
+    return next((home for home in path.resolve().parents if is_result(home)), None)
 
 
 @contextmanager

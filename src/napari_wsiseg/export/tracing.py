@@ -103,7 +103,7 @@ class Tracer:
         self._owner = np.full(width, -1, np.int64)
 
     def add(
-        self, labels: NDArray[np.uint8], values: NDArray[np.floating], *, last: bool
+        self, labels: NDArray[np.uint8], values: NDArray[np.number], *, last: bool
     ) -> Iterator[Traced]:
         """Take the next strip; yields the objects that end in it, some thousands at once.
 
@@ -192,7 +192,7 @@ def _put(groups: dict[int, _Open], group: int, part: _Open) -> None:
 def _number(
     above: NDArray[np.uint8],
     labels: NDArray[np.uint8],
-    values: NDArray[np.floating],
+    values: NDArray[np.number],
     top: int,
     *,
     last: bool,
@@ -200,17 +200,29 @@ def _number(
     whole = np.concatenate([above[None], labels])
     numbers, count = label(whole, background=0, connectivity=1, return_num=True)
     numbers = numbers.astype(np.int32, copy=False)
+    # Pixels come in runs: to count those takes a tenth of the time and no array as large.
+    first = _runs(numbers)
     codes = np.zeros(count + 1, np.uint8)
-    codes[numbers] = whole
-    inside = numbers[1:].ravel()
-    labelled = np.flatnonzero(inside)
-    inside = inside[labelled]
-    pixels = np.bincount(inside, minlength=count + 1).astype(np.int64)
-    sums = np.bincount(inside, values.ravel()[labelled], count + 1).astype(np.float64)
+    codes[numbers.ravel()[first]] = whole.ravel()[first]
+    counted = first[first >= whole.shape[1]]
+    owner = numbers.ravel()[counted]
+    lengths = np.diff(counted, append=numbers.size)
+    pixels = np.bincount(owner, lengths, count + 1).astype(np.int64)
+    totals = np.add.reduceat(values.ravel(), counted - whole.shape[1], dtype=np.float64)
+    sums = np.bincount(owner, totals, count + 1).astype(np.float64, copy=False)
+    pixels[0] = 0
     owners, turns = _turns(whole, numbers, top, last=last)
     order = np.argsort(owners, kind="stable")
     first = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=count + 1))])
     return _Strip(numbers, codes, pixels, sums, turns[order], first)
+
+
+def _runs(numbers: NDArray[np.int32]) -> Ints:
+    """Where, in the flat image, runs of equal numbers begin; each row begins one."""
+    begins = np.ones(numbers.shape, bool)
+    np.not_equal(numbers[:, 1:], numbers[:, :-1], out=begins[:, 1:])
+    found: Ints = np.flatnonzero(begins)
+    return found
 
 
 def _turns(

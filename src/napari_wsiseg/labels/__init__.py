@@ -6,7 +6,13 @@ from napari_wsiseg.labels.cleanup import Cleanup
 from napari_wsiseg.labels.decide import decide, decide_masks, label_pyramid
 from napari_wsiseg.labels.label_map import LabelBlock, LabelMap
 from napari_wsiseg.labels.preset import load_preset, save_preset
-from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule, label_of, threshold_scale
+from napari_wsiseg.labels.rule import (
+    MODELS_OWN,
+    DecisionRule,
+    label_of,
+    threshold_scale,
+    threshold_unit,
+)
 
 __all__ = [
     "MODELS_OWN",
@@ -21,4 +27,5 @@ __all__ = [
     "load_preset",
     "save_preset",
     "threshold_scale",
+    "threshold_unit",
 ]

@@ -120,7 +120,8 @@ class LabelMap:
             self._folder = tempfile.TemporaryDirectory(prefix="napari-wsiseg-")
             target = zarr.create_array(
                 self._folder.name,
-                shape=(len(self.layers), self.size.height, self.size.width),
+                # One more for what is analysed: see `Cleaner`.
+                shape=(len(self.layers) + 1, self.size.height, self.size.width),
                 chunks=(1, side, 4 * side),
                 dtype=np.uint8,
                 compressors=ZstdCodec(level=1),
@@ -149,7 +150,8 @@ class LabelMap:
         for _ in self.prepare():
             pass
         assert self._cleaned is not None  # noqa: S101 - that is what was prepared
-        return LabelBlock(np.asarray(self._cleaned[:, *region.slices]), block)
+        layers = slice(len(self.layers))
+        return LabelBlock(np.asarray(self._cleaned[layers, *region.slices]), block)
 
     def _decided(self, region: Region) -> Labelled:
         block = self.pm.read(region, self.level)

@@ -8,17 +8,15 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_wsiseg.errors import JobError
-from napari_wsiseg.labels.rule import DecisionRule, threshold_scale
+from napari_wsiseg.labels.rule import DecisionRule, Unit, threshold_scale, threshold_unit
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.validation import sentence
-
-Unit = Literal["probability", "optical density"]
 
 # A preset is a few lines; a file far beyond that is something else.
 _LARGEST = 10**6
@@ -61,7 +59,7 @@ def save_preset(rule: DecisionRule, spec: ModelSpec, path: str | os.PathLike[str
     preset = _Preset(
         model=spec.name,
         classes=spec.classes,
-        unit=_unit(spec),
+        unit=threshold_unit(spec),
         thresholds={name: value * scale for name, value in rule.thresholds.items()},
         default=None if rule.default is None else rule.default * scale,
         clip_to_tissue=rule.clip_to_tissue,
@@ -105,11 +103,12 @@ def load_preset(path: str | os.PathLike[str], spec: ModelSpec) -> DecisionRule:
         ) from error
     except ValidationError as error:
         raise JobError(f"{file} is no preset: {sentence(error, 'a preset')}") from error
-    if preset.classes != spec.classes or preset.unit != _unit(spec):
+    if preset.classes != spec.classes or preset.unit != threshold_unit(spec):
         raise JobError(
             f"{file} is a preset for model {preset.model!r} with the classes "
             f"{', '.join(preset.classes)} ({preset.unit}); model {spec.name!r} has "
-            f"{', '.join(spec.classes)} ({_unit(spec)}): choose a preset that was made for it."
+            f"{', '.join(spec.classes)} ({threshold_unit(spec)}): choose a preset that was made "
+            "for it."
         )
     scale = threshold_scale(spec)
     rule = DecisionRule(
@@ -119,7 +118,3 @@ def load_preset(path: str | os.PathLike[str], spec: ModelSpec) -> DecisionRule:
     )
     rule.thresholds_for(spec)
     return rule
-
-
-def _unit(spec: ModelSpec) -> Unit:
-    return "optical density" if spec.activation == "stain" else "probability"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -12,6 +12,7 @@ from napari_wsiseg.errors import JobError
 from napari_wsiseg.spec import FULL_DENSITY, ModelSpec
 from napari_wsiseg.validation import raises
 
+Unit = Literal["probability", "optical density"]
 Threshold = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 # A class for itself is likelier than not from here on.
@@ -90,6 +91,11 @@ def label_of(name: str, spec: ModelSpec) -> int:
 def threshold_scale(spec: ModelSpec) -> float:
     """What a threshold is multiplied by where people see it: stains are in optical density."""
     return FULL_DENSITY if spec.activation == "stain" else 1.0
+
+
+def threshold_unit(spec: ModelSpec) -> Unit:
+    """What thresholds are where people see them."""
+    return "optical density" if spec.activation == "stain" else "probability"
 
 
 def by_rank(spec: ModelSpec) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_wsiseg.measure.areas import measure, measure_labels
+from napari_wsiseg.measure.areas import Measuring, measure, measure_labels
 from napari_wsiseg.measure.table import (
     NOT_ANALYSED,
     TOTAL,
@@ -21,6 +21,7 @@ __all__ = [
     "UNCLASSIFIED",
     "AreaRow",
     "AreaTable",
+    "Measuring",
     "ResultRow",
     "StainRow",
     "in_digits",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_wsiseg.errors import JobError
-from napari_wsiseg.labels import MODELS_OWN, DecisionRule, threshold_scale
+from napari_wsiseg.labels import MODELS_OWN, DecisionRule, threshold_scale, threshold_unit
 from napari_wsiseg.measure.overlap import Agreement, ClassAgreement, Overlap, SweepRow
-from napari_wsiseg.measure.reference import REGION, Reference, near_classes
+from napari_wsiseg.measure.reference import Reference, near_classes
 from napari_wsiseg.measure.sweep import SweepCounter, SweepCounts
-from napari_wsiseg.regions import NamedRegion
+from napari_wsiseg.regions import REGION, NamedRegion
 from napari_wsiseg.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _agreement(
     table = counts.labels[np.ix_(order, order)].tolist() if pm.spec.exclusive else None
     return Agreement(
         rule,
-        "optical density" if pm.spec.activation == "stain" else "probability",
+        threshold_unit(pm.spec),
         tuple(_class_row(pm.spec, index, count, counts) for index in count.labelled),
         None if table is None else tuple(map(tuple, table)),
         counts.area,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from napari_wsiseg.labels import MODELS_OWN, LabelMap
-from napari_wsiseg.measure.count import Counts, counted, thresholds_beside
+from napari_wsiseg.measure.count import Count, Counts, counted, thresholds_beside
 from napari_wsiseg.measure.estimate import estimated_counts
 from napari_wsiseg.measure.table import (
     NOT_ANALYSED,
@@ -113,9 +113,45 @@ def measure_labels(
     ExportError, StoreError
         As `measure`.
     """
-    counts = counted(labels, _shapes(regions))
-    make = _Tables(labels.pm, labels.rule, is_cleaned=not labels.cleanup.is_empty, estimated=False)
-    return [make.table(counts[0])] if regions is None else make.tables(regions, counts)
+    measuring = Measuring(labels, regions)
+    for _ in measuring.steps():
+        pass
+    return measuring.tables()
+
+
+class Measuring:
+    """The same, step by step: for whoever shows how far it is, or may be stopped.
+
+    Parameters
+    ----------
+    labels
+        Of level 0.
+    regions
+        A table each; None: one of the whole slide.
+    """
+
+    def __init__(self, labels: LabelMap, regions: Sequence[NamedRegion] | None = None) -> None:
+        self._labels, self._regions = labels, regions
+        self._count = Count(labels, _shapes(regions))
+
+    def steps(self) -> Iterator[float]:
+        """Measure; yields what part of the slide is done, 0..1.
+
+        Raises
+        ------
+        ExportError, StoreError
+            As `measure`.
+        """
+        return self._count.steps()
+
+    def tables(self) -> list[AreaTable]:
+        """What was found, when the steps have come to their end."""
+        labels, counts = self._labels, self._count.totals
+        is_cleaned = not labels.cleanup.is_empty
+        make = _Tables(labels.pm, labels.rule, is_cleaned=is_cleaned, estimated=False)
+        if self._regions is None:
+            return [make.table(counts[0])]
+        return make.tables(self._regions, counts)
 
 
 def _shapes(regions: Sequence[NamedRegion] | None) -> list[Shape | None]:

@@ -166,18 +166,45 @@ class Counter:
 
 def counted(labels: LabelMap, shapes: Sequence[Shape | None]) -> list[Counts]:
     """What each region has, in one pass; None: the whole slide."""
-    for _ in labels.prepare():
+    count = Count(labels, shapes)
+    for _ in count.steps():
         pass
-    counter = Counter(labels, shapes)
-    totals = [Counts.none(counter.classes) for _ in shapes]
-    parts = counter.parts()
-    # Each worker holds a few chunks; what it hands back is a few numbers.
-    with workers() as pool:
-        while batch := list(islice(parts, _BATCH)):
-            for found in pool.map(counter, batch):
-                for index, counts in found:
-                    totals[index] += counts
-    return totals
+    return count.totals
+
+
+class Count:
+    """A count of regions, in one pass.
+
+    Parameters
+    ----------
+    labels
+        The labels.
+    shapes
+        The regions, in level-0 slide pixels; None: the whole slide.
+
+    Attributes
+    ----------
+    totals
+        What each region has; complete after the last of the steps.
+    """
+
+    def __init__(self, labels: LabelMap, shapes: Sequence[Shape | None]) -> None:
+        self._labels, self._shapes = labels, shapes
+        self.totals = [Counts.none(len(labels.pm.spec.classes)) for _ in shapes]
+
+    def steps(self) -> Iterator[float]:
+        """Count; yields what part of the slide is done, 0..1."""
+        for _ in self._labels.prepare():
+            pass
+        counter = Counter(self._labels, self._shapes)
+        parts = counter.parts()
+        # Each worker holds a few chunks; what it hands back is a few numbers.
+        with workers() as pool:
+            while batch := list(islice(parts, _BATCH)):
+                for found in pool.map(counter, batch):
+                    for index, counts in found:
+                        self.totals[index] += counts
+                yield batch[-1].region.bottom / self._labels.size.height
 
 
 def workers() -> ThreadPoolExecutor:

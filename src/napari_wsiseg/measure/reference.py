@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Region, Size
-from napari_wsiseg.regions import NamedRegion, Shape, extent_of, mask_of
+from napari_wsiseg.regions import (
+    EXCLUDE,
+    QUPATH_CLASSES,
+    REGION,
+    NamedRegion,
+    Shape,
+    extent_of,
+    is_class,
+    mask_of,
+)
 from napari_wsiseg.spec import ModelSpec
 
-REGION, EXCLUDE = "Region*", "Exclude"
-
-# What QuPath's own classes are called by models, where those have such a class.
-_QUPATH = {"Tumor": "Tumour", "Immune cells": "Inflammatory", "Other": "Others"}
 _NO_CLASS = "(no class)"
 # Chunks painted at once: fewer cost more calls, more take memory.
 _GROUP = 8
@@ -99,8 +104,8 @@ class Reference:
         # Stable: of equals, the later one lies on top.
         classes.sort(key=lambda pair: -shapely.area(pair[0].shape))
         self._classes = self._shapes(classes)
-        self._regions = self._shapes([(r, 0) for r, _ in found if _is(r.kind, REGION)])
-        self._excluded = self._shapes([(r, 0) for r, _ in found if _is(r.kind, EXCLUDE)])
+        self._regions = self._shapes([(r, 0) for r, _ in found if is_class(r.kind, REGION)])
+        self._excluded = self._shapes([(r, 0) for r, _ in found if is_class(r.kind, EXCLUDE)])
         counts = Counter(code for _, code in classes)
         self.used = {name: counts[i + 1] for i, name in enumerate(spec.classes) if counts[i + 1]}
         self.regions = len(self._regions.shapes)
@@ -199,8 +204,8 @@ class _Meanings:
 
     def __init__(self, spec: ModelSpec, aliases: Mapping[str, str]) -> None:
         self._codes = {
-            name.casefold(): spec.classes.index(meant) + 1
-            for name, meant in _QUPATH.items()
+            theirs.casefold(): spec.classes.index(meant) + 1
+            for meant, theirs in QUPATH_CLASSES.items()
             if meant in spec.classes
         }
         self._codes |= {name.casefold(): i + 1 for i, name in enumerate(spec.classes)}
@@ -227,12 +232,8 @@ def _groups(wanted: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
             yield start, min(start + _GROUP, end)
 
 
-def _is(kind: str | None, name: str) -> bool:
-    return kind is not None and kind.casefold() == name.casefold()
-
-
 def _is_tool(region: NamedRegion) -> bool:
-    return _is(region.kind, REGION) or _is(region.kind, EXCLUDE)
+    return is_class(region.kind, REGION) or is_class(region.kind, EXCLUDE)
 
 
 def near_classes(kind: str, spec: ModelSpec) -> list[str]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Polygon, Region, Size
+from napari_wsiseg.regions.qupath import EXCLUDE, is_class
 
 Shape = shapely.Polygon | shapely.MultiPolygon
 
 CORNER = YX(0.0, 0.0)
 WHOLE_SLIDE = "Whole slide"
-_EXCLUDE = "exclude"
 # Farther out lies no pixel of any slide, and sums of squares stay exact enough.
 _FARTHEST = 1e9
 
@@ -71,8 +71,8 @@ def excluding(regions: Iterable[NamedRegion], slide: Size) -> tuple[NamedRegion,
         Level-0 size of the slide.
     """
     regions = tuple(regions)
-    kept = [region for region in regions if not _is_exclude(region)]
-    away = shapely.union_all([region.shape for region in regions if _is_exclude(region)])
+    kept = [region for region in regions if not is_class(region.kind, EXCLUDE)]
+    away = shapely.union_all([region.shape for region in regions if is_class(region.kind, EXCLUDE)])
     if away.is_empty:
         return tuple(kept)
     if not kept:
@@ -147,7 +147,3 @@ def distinct(regions: Iterable[NamedRegion]) -> tuple[NamedRegion, ...]:
         seen.add(name)
         found.append(replace(region, name=name))
     return tuple(found)
-
-
-def _is_exclude(region: NamedRegion) -> bool:
-    return region.kind is not None and region.kind.casefold() == _EXCLUDE

@@ -165,14 +165,20 @@ class WritableFolder(Folder):
     def sweep(self, recorded: Mask) -> None:
         """Remove what killed writers left: partial files, and chunks that no record names.
 
+        Label images that an export was writing are partial folders.
+
         Parameters
         ----------
         recorded
             (chunk rows, chunk columns) bool: the level-0 chunks that stay.
         """
         with naming(self.path):
-            for path in self.path.rglob(f"*{PARTIAL}"):
-                path.unlink(missing_ok=True)
+            for path in list(self.path.rglob(f"*{PARTIAL}")):
+                if path.is_dir():
+                    # An export that still lives may write there: it fails, the run does not.
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
         self.sweep_level(0, recorded)
 
     def sweep_level(self, level: int, stay: Mask) -> None:

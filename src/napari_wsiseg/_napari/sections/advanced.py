@@ -28,7 +28,7 @@ _TYPES = {
     "16 bit": "float16",
     "32 bit (4 x the space)": "float32",
 }
-_EXISTS = {"Go on with it, or write beside it": False, "Replace it": True}
+_EXISTS = {"Go on with it": False, "Replace it": True}
 
 
 class AdvancedSection(QWidget):
@@ -83,7 +83,8 @@ class AdvancedSection(QWidget):
         self.overwrite = ComboBox(
             label="When a result exists",
             choices=list(_EXISTS),
-            tooltip="The same run is gone on with; another slide's or model's result is kept.",
+            tooltip="The same run is gone on with; the result of another is kept, and a new one is "
+            "written beside it, unless it is to be replaced.",
         )
         self.all_units = CheckBox(
             text="Offer levels and scales as resolutions",

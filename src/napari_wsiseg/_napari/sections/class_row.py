@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Steps of a stored score: finer thresholds decide nothing else.
 _STEPS = 255
+_READ_OUTS = ("Part of the tissue", "Area")
 
 
 class ClassRow(QWidget):
@@ -63,15 +64,14 @@ class ClassRow(QWidget):
         self.shown.setMinimumWidth(1)
         self.shown.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.shown.toggled.connect(lambda state: self.shown_toggled.emit(index, state))
-        self.area = QLabel("-")
-        self.area.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self.area.setAccessibleName(f"Area of {self.class_name}")
+        self.share, self.area = (_right(f"{what} of {self.class_name}") for what in _READ_OUTS)
         self._add_threshold(spec, threshold)
         layout.addWidget(chip, 0, 0)
-        layout.addWidget(self.shown, 0, 1)
-        layout.addWidget(self.area, 0, 2, 1, 2)
+        layout.addWidget(self.shown, 0, 1, 1, 2)
+        layout.addWidget(self.share, 0, 3)
         layout.addWidget(self.slider, 1, 1)
-        layout.addWidget(self.number, 1, 2, 1, 2)
+        layout.addWidget(self.number, 1, 2)
+        layout.addWidget(self.area, 1, 3)
         layout.setColumnStretch(1, 1)
 
     def _add_threshold(self, spec: ModelSpec, threshold: float) -> None:
@@ -126,6 +126,14 @@ class ClassRow(QWidget):
         self.number.setValue(self._threshold * self._scale)
         self.number.blockSignals(False)
 
-    def show_area(self, text: str) -> None:
-        """Show its area in words; empty where it is not known."""
-        self.area.setText(text or "-")
+    def show_area(self, share: str, area: str) -> None:
+        """Show its part of the tissue and its area in words."""
+        self.share.setText(share)
+        self.area.setText(area)
+
+
+def _right(name: str) -> QLabel:
+    label = QLabel("-")
+    label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    label.setAccessibleName(name)
+    return label

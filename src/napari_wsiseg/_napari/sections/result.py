@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_wsiseg._napari.area_words import extent_words, share_words, summary_words
 from napari_wsiseg._napari.sections.area_bar import AreaBar
 from napari_wsiseg._napari.sections.class_row import ClassRow
 from napari_wsiseg._napari.sections.cleanup import CleanupBox
@@ -46,6 +47,7 @@ class ResultSection(Section):
 
     open_asked = Signal()
     result_chosen = Signal(object)
+    beside_toggled = Signal(bool)
     threshold_moved = Signal(int, float, bool)
     shown_toggled = Signal(int, bool)
     heatmap_chosen = Signal(object)
@@ -68,6 +70,14 @@ class ResultSection(Section):
             "Open a result",
         )  # fmt: skip
         self.row(self.results, self.open)
+        self.beside = QCheckBox("Side by side")
+        named(
+            self.beside,
+            "Side by side",
+            "Show all results of this slide beside each other, moved and zoomed as one.",
+        )
+        self.beside.toggled.connect(self.beside_toggled)
+        self.rows.addWidget(self.beside)
         self.body = QWidget()
         self._rows = QVBoxLayout(self.body)
         self._rows.setContentsMargins(0, 0, 0, 0)
@@ -147,6 +157,7 @@ class ResultSection(Section):
         """There is no result."""
         self.results.offer([], None, "None yet")
         self.results.setEnabled(False)
+        self.beside.hide()
         self.body.hide()
 
     def show_results(self, results: Sequence[tuple[str, object]], current: object) -> None:
@@ -154,6 +165,13 @@ class ResultSection(Section):
         self.results.offer(results, current)
         self.results.setEnabled(True)
         self.body.show()
+
+    def show_beside(self, *, possible: bool, on: bool) -> None:
+        """Whether results can be, and are, beside each other; says nothing."""
+        self.beside.setVisible(possible)
+        self.beside.blockSignals(True)
+        self.beside.setChecked(on)
+        self.beside.blockSignals(False)
 
     def show_spec(self, spec: ModelSpec, rule: DecisionRule, hidden: Sequence[int]) -> None:
         """A row for each class of this model."""
@@ -185,11 +203,12 @@ class ResultSection(Section):
 
     def show_areas(self, areas: AreaTable | None, readout: Sequence[str] = ()) -> None:
         """Show areas; None: they are not known."""
-        from napari_wsiseg._napari.area_words import area_words, summary_words
-
         for row in self.classes.values():
-            found = None if areas is None else areas[row.class_name]
-            row.show_area("" if areas is None or found is None else area_words(areas, found))
+            if areas is None:
+                row.show_area("-", "-")
+            else:
+                found = areas[row.class_name]
+                row.show_area(share_words(areas, found), extent_words(areas, found))
         self.plot.show_areas(areas)
         say(self.summary, "" if areas is None else summary_words(areas))
         say(self.readout, "\n".join(readout))
