@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import napari
+import pytest
 
 from napari_wsiseg._napari.__main__ import main
 
 
+# napari ignores it where it makes colours; a worker that ends just then undoes that, as Python's
+# filters are the whole process's.
+@pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
 def test_slides_and_results_open_beside_the_panel(
     make_napari_viewer, qtbot, monkeypatch, told, result, make_slide
 ) -> None:

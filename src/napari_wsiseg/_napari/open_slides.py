@@ -209,8 +209,8 @@ def regions_of(shapes: Shapes, slide_layer: Image) -> tuple[Polygon, ...]:
 def view_region(viewer: Any, found: OpenSlide) -> Region:
     """What the window shows of the slide, in level-0 pixels; empty where that is nothing."""
     height, width = viewer.canvas.size
-    half = np.array([height, width]) / 2 / viewer.camera.zoom
-    centre = np.asarray(viewer.camera.center[-2:])
+    half = np.array([height, width]) / 2 / viewer.scene.camera.zoom
+    centre = np.asarray(viewer.scene.camera.center[-2:])
     top, left = found.layer.world_to_data(centre - half)
     bottom, right = found.layer.world_to_data(centre + half)
     region = Region.from_bounds(

@@ -48,14 +48,14 @@ class WhereControl(QObject):
         self._settling.timeout.connect(self._read_shapes)
         section.show_where(context.panel.where)
         # The view has no event for "moved and at rest".
-        camera = context.viewer.camera.events
+        camera = context.viewer.scene.camera.events
         camera.center.connect(self._on_view)
         camera.zoom.connect(self._on_view)
 
     def close(self) -> None:
         """Listen no more."""
         self._settling.stop()
-        camera = self._context.viewer.camera.events
+        camera = self._context.viewer.scene.camera.events
         camera.center.disconnect(self._on_view)
         camera.zoom.disconnect(self._on_view)
         self._watch(None)
