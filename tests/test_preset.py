@@ -74,6 +74,14 @@ def test_files_that_are_none(tmp_path, content):
         load_preset(path, SOFTMAX)
 
 
+def test_of_a_file_that_is_no_json_nothing_is_shown(tmp_path):
+    path = tmp_path / "notes.json"
+    path.write_text("patient 123: Tumour")
+    with pytest.raises(JobError, match="no preset: it is not JSON") as caught:
+        load_preset(path, SOFTMAX)
+    assert "patient" not in str(caught.value)
+
+
 def test_missing_and_unwritable_files(tmp_path):
     with pytest.raises(JobError, match=r"none\.json cannot be read"):
         load_preset(tmp_path / "none.json", SOFTMAX)

@@ -11,6 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from napari_wsiseg._version import __version__
+
 if TYPE_CHECKING:
     from napari_wsiseg.config import SegmentationJob as SegmentationJob
     from napari_wsiseg.config import TissueOptions as TissueOptions
@@ -32,7 +34,13 @@ if TYPE_CHECKING:
     from napari_wsiseg.geometry import Size as Size
     from napari_wsiseg.labels import Cleanup as Cleanup
     from napari_wsiseg.labels import DecisionRule as DecisionRule
+    from napari_wsiseg.labels import correct as correct
+    from napari_wsiseg.labels import correct_steps as correct_steps
+    from napari_wsiseg.labels import corrections as corrections
+    from napari_wsiseg.labels import discard_corrections as discard_corrections
+    from napari_wsiseg.labels import has_corrections as has_corrections
     from napari_wsiseg.labels import label_pyramid as label_pyramid
+    from napari_wsiseg.labels import labels_to_correct as labels_to_correct
     from napari_wsiseg.labels import load_preset as load_preset
     from napari_wsiseg.labels import save_preset as save_preset
     from napari_wsiseg.measure import measure as measure
@@ -42,8 +50,6 @@ if TYPE_CHECKING:
     from napari_wsiseg.slides import open_slide as open_slide
     from napari_wsiseg.spec import ModelSpec as ModelSpec
     from napari_wsiseg.store import ProbabilityMap as ProbabilityMap
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "config": ("SegmentationJob", "TissueOptions"),
@@ -59,7 +65,19 @@ _MODULES = {
     ),
     "export": ("export", "export_steps"),
     "geometry": ("Region", "Resolution", "Size"),
-    "labels": ("Cleanup", "DecisionRule", "label_pyramid", "load_preset", "save_preset"),
+    "labels": (
+        "Cleanup",
+        "DecisionRule",
+        "correct",
+        "correct_steps",
+        "corrections",
+        "discard_corrections",
+        "has_corrections",
+        "label_pyramid",
+        "labels_to_correct",
+        "load_preset",
+        "save_preset",
+    ),
     "measure": ("measure",),
     "models": ("Segmenter", "load_model", "models"),
     "slides": ("open_slide",),

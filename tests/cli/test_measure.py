@@ -232,3 +232,33 @@ def test_it_says_what_went_wrong_inside(make, capsys):
     assert measure_results([make("a")], no_rule, Cleanup()) == 1
     assert "Unexpected ZeroDivisionError: oh" in capsys.readouterr().err
     assert measure_results([make("b")], lambda spec: replace(MODELS_OWN), Cleanup()) == 0
+
+
+def test_corrected_labels(make, capsys, tmp_path):
+    path, plain = make("a"), make("b")
+    with ws.ProbabilityMap.open(path) as pm:
+        ws.correct(pm, Region(0, 0, Size(30, 40)), np.full((30, 40), 2))
+        areas, (correction,) = ws.measure(pm, corrected=True), ws.corrections(pm)
+    assert run(["measure", str(path), "--corrected", "--csv", str(tmp_path / "t.csv")]) == 0
+    out = capsys.readouterr().out
+    assert rows_of(out)[2][:2] == ["Stroma", f"{areas['Stroma'].pixels:,}"]
+    assert f"Labels corrected by hand: {correction.pixels} pixels, last on 20" in out
+    assert int(table(tmp_path / "t.csv")[1]["pixels"]) == areas["Stroma"].pixels
+    assert run(["measure", str(path), "--corrected", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["corrections"] == [correction.json()]
+    assert run(["measure", str(path)]) == 0
+    assert "by hand" not in capsys.readouterr().out
+    assert run(["measure", str(plain), "--corrected"]) == 2
+    assert "nothing was corrected" in capsys.readouterr().err
+    target = tmp_path / "c.geojson"
+    assert run(["export", str(path), "--corrected", "-o", str(target)]) == 0
+    assert "(corrected)" in target.read_text()
+
+
+@pytest.mark.parametrize("verb", ["measure", "export"])
+@pytest.mark.parametrize(
+    "option", [["-t", "Tumour=0.5"], ["--default-threshold", "0.5"], ["--preset", "p.json"]]
+)
+def test_corrected_labels_have_their_thresholds(make, capsys, verb, option):
+    assert run([verb, str(make("a")), "--corrected", *option]) == 2
+    assert "--corrected takes labels that are there" in capsys.readouterr().err

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import sqlite3
+from contextlib import closing
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
+from PIL import Image
 
 import napari_wsiseg as ws
 from maps import SIGMOID, SOFTMAX, STAIN, map_of
@@ -126,12 +133,14 @@ def test_a_full_disk_is_one_error_and_leaves_nothing(tmp_path, result, name):
     assert names_in(tmp_path) == before
 
 
-def test_what_is_written_late_goes_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize("look", [1, 2])
+def test_what_is_written_late_goes_too(tmp_path, monkeypatch, look):
     """Zarr's threads may still write when one of its writes has failed."""
-    partials, late = [], []
+    partials, late, looks = [], [], []
 
     def wait(_):
-        if not late:
+        looks.append(1)
+        if len(looks) == look:
             late.append(partials[0] / "c" / "0")
             late[0].mkdir(parents=True)
 
@@ -143,7 +152,7 @@ def test_what_is_written_late_goes_too(tmp_path, monkeypatch):
             partial.with_name(f"{partial.name}-beside").mkdir()
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("napari_wsiseg.export.target.time.sleep", wait)
+    monkeypatch.setattr("napari_wsiseg.store.files.time.sleep", wait)
     with pytest.raises(ExportError, match="No space"):
         break_off()
     assert late
@@ -353,3 +362,102 @@ def test_qupaths_names_are_known(tmp_path):
         for feature in json.loads(path.read_text())["features"]
     }
     assert names == {"Tumor", "Stroma", "Other"}
+
+
+def corrected(tmp_path, spec, **options):
+    """A result of which the upper left was painted over, glass and all."""
+    tissue = np.ones(SHAPE, bool)
+    tissue[:5] = False
+    path = tmp_path / "corrected.ome.zarr"
+    pm = map_of(values(len(spec.classes)), spec, path=path, tissue=tissue, **options)
+    ws.correct(pm, Region(0, 0, Size(20, 30)), np.full((20, 30), 2))
+    return pm
+
+
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID, STAIN], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_takes_corrected_labels_and_says_so(tmp_path, name, spec):
+    with corrected(tmp_path, spec) as pm:
+        with LabelMap(pm, corrected=True) as labels:
+            found = labels.read(Region(0, 0, pm.size)).labels[0]
+        path = tmp_path / f"out{FORMATS[name].suffixes[0]}"
+        export(pm, path, name, corrected=True, **options_of(name))
+        (record,) = [correction.json() for correction in ws.corrections(pm)]
+    assert np.count_nonzero(found == 2) >= 600
+    made = provenance_in(path, name)
+    assert made["corrections"] == [record]
+    pixels = {i + 1: int((found == i + 1).sum()) for i in range(len(spec.classes))}
+    match name:
+        case "geojson":
+            features = json.loads(path.read_text())["features"]
+            areas = {f["properties"]["classification"]["name"]: measured(f) for f in features}
+            assert areas == {
+                spec.classes[code - 1]: count * 0.25 for code, count in pixels.items() if count
+            }
+            assert "predicted)" not in path.read_text()
+        case "ome-zarr":
+            root = zarr.open_group(path, mode="r")
+            np.testing.assert_array_equal(root["labels/classes/0"][:], found)
+        case "ome-tiff":
+            with tifffile.TiffFile(path) as tiff:
+                np.testing.assert_array_equal(tiff.asarray(), found)
+                assert "labels corrected by hand" in tiff.ome_metadata
+        case "csv":
+            rows = csv.DictReader(
+                line for line in path.read_text().splitlines() if not line.startswith("#")
+            )
+            counted = {row["class"]: int(row["pixels"]) for row in rows}
+            assert [counted[name] for name in spec.classes] == list(pixels.values())
+
+
+def measured(feature):
+    return feature["properties"]["measurements"]["Area µm^2 (corrected)"]
+
+
+def provenance_in(path, name):
+    """As a reader of that format finds it."""
+    match name:
+        case "geojson":
+            return json.loads(path.read_text())["napari_wsiseg"]
+        case "ome-zarr":
+            return zarr.open_group(path, mode="r").attrs["napari_wsiseg"]
+        case "csv":
+            return json.loads(path.read_text().splitlines()[1].removeprefix("# "))
+        case "png":
+            with Image.open(path) as picture:
+                return json.loads(picture.text["napari_wsiseg"])
+        case "annotation-store":
+            with closing(sqlite3.connect(path)) as database:
+                query = "SELECT value FROM metadata WHERE key = 'napari_wsiseg'"
+                return json.loads(database.execute(query).fetchone()[0])
+    with tifffile.TiffFile(path) as tiff:
+        root = ET.fromstring(tiff.ome_metadata)
+    (entry,) = (entry for entry in root.iter() if entry.get("K") == "corrections")
+    return {"corrections": json.loads(entry.text)}
+
+
+def test_corrected_labels_go_into_the_result_as_one_image(tmp_path):
+    with corrected(tmp_path, SIGMOID) as pm:
+        path = export(pm, format="ome-zarr", corrected=True)
+        group = zarr.open_group(path, mode="r")
+        with LabelMap(pm, corrected=True) as labels:
+            found = labels.read(Region(0, 0, pm.size)).labels[0]
+    assert path.name == "tissue-classes"
+    np.testing.assert_array_equal(group["0"][:], found)
+
+
+def test_what_was_corrected_is_replaced_by_no_export(tmp_path, result):
+    for overwrite in (False, True):
+        with pytest.raises(ExportError, match="corrected by hand"):
+            export(result, result.path / "labels" / "corrected", "ome-zarr", overwrite=overwrite)
+    assert not ws.has_corrections(result)
+    with corrected(tmp_path, SOFTMAX) as pm, pytest.raises(ExportError, match="not corrected"):
+        export(pm, tmp_path / "p.ome.tif", "ome-tiff", corrected=True, content="probabilities")
+
+
+def test_labels_of_the_model_say_that_nobody_corrected_them(tmp_path):
+    with corrected(tmp_path, SOFTMAX) as pm:
+        path = export(pm, tmp_path / "out.geojson")
+    assert provenance_in(path, "geojson")["corrections"] == []
+    assert "(predicted)" in path.read_text()
+    assert "(corrected)" not in path.read_text()

@@ -12,27 +12,12 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from maps import SIGMOID, SOFTMAX, map_of
-from napari_wsiseg.export.label_pyramid import (
-    LabelPyramid,
-    fill,
-    histogram,
-    level_arrays,
-    pyramid_sizes,
-)
+from napari_wsiseg.export.label_pyramid import fill
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import DecisionRule, LabelMap
-
-
-def mode_under(labels, level):
-    """The plain definition, pixel by pixel."""
-    side = 2**level
-    height, width = (-(-length // side) for length in labels.shape)
-    modes = np.empty((height, width), np.uint8)
-    for y, x in np.ndindex(height, width):
-        under = labels[y * side : (y + 1) * side, x * side : (x + 1) * side]
-        modes[y, x] = np.bincount(under.ravel()).argmax()
-    return modes
+from napari_wsiseg.labels.pyramid import LabelPyramid, histogram, level_arrays, pyramid_sizes
+from plain_labels import mode_under
 
 
 def pyramid_of(labels, heights, *, chunk=8, largest=1):

@@ -14,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maps import SIGMOID, SOFTMAX, map_of
-from napari_wsiseg.errors import ExportError
-from napari_wsiseg.export.label_pyramid import LabelPyramid
-from napari_wsiseg.export.omezarr import OmeZarrWriter, folder_names, list_label
+from napari_wsiseg.errors import ExportError, StoreError
+from napari_wsiseg.export.omezarr import OmeZarrWriter, folder_names
 from napari_wsiseg.export.provenance import provenance
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import DecisionRule, LabelMap
+from napari_wsiseg.labels.pyramid import LabelPyramid
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
+from napari_wsiseg.store.label_images import list_label
 from napari_wsiseg.store.lock import Owner
 
 with warnings.catch_warnings():
@@ -124,7 +125,7 @@ def test_a_result_without_labels_gets_a_list(tmp_path):
 def test_a_damaged_list_is_said_and_left(result, text):
     path = result.path / "labels" / "zarr.json"
     path.write_text(text)
-    with pytest.raises(ExportError, match="not listed"):
+    with pytest.raises(StoreError, match="list of the result's label images"):
         list_label(result.path, "mine")
     assert path.read_text() == text
 

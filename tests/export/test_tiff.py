@@ -406,3 +406,17 @@ def test_memory_is_that_of_a_row_of_tiles(tmp_path):
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_the_file_is_read_back_in_pieces(tmp_path, monkeypatch):
+    """Not a plane at once, as tifffile does by itself."""
+    asked, read = [], tifffile.FileHandle.read_segments
+
+    def noted(self, *arguments, **options):
+        asked.append(options["buffersize"])
+        return read(self, *arguments, **options)
+
+    monkeypatch.setattr(tifffile.FileHandle, "read_segments", noted)
+    with random_map() as pm:
+        write(request_of(pm), tmp_path / "a.ome.tif", content="probabilities")
+    assert set(asked) == {tiff_module._BUFFER}

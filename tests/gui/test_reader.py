@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +26,9 @@ from napari_wsiseg._napari.reader import (
     make_default_reader,
 )
 from napari_wsiseg._napari.result_layers import result_of
+from napari_wsiseg._napari.settings import Settings
 from napari_wsiseg._napari.slide_layer import close, slide_of
-from napari_wsiseg.slides import READERS
+from napari_wsiseg.slides import READERS, pyramid
 
 PLUGIN = "napari-wsiseg"
 
@@ -122,6 +125,7 @@ class TestInAWindow:
         assert viewer.canvas.overlays.scale_bar.visible
 
     def test_one_that_is_at_hand_comes_at_once(self, viewer, make_slide) -> None:
+        assert pyramid is not None  # loading it holds a window up, so that is left to a worker
         (layer,) = viewer.open(make_slide("small.svs", 300), plugin=PLUGIN)
         slide = slide_of(layer)
         assert not slide.closed
@@ -238,6 +242,12 @@ class TestSamples:
         assert severity == "error"
         assert "could not be downloaded" in text
 
+    def test_nothing_is_downloaded_where_the_settings_say_offline(self, monkeypatch) -> None:
+        monkeypatch.setattr(samples, "read_settings", lambda: Settings(offline=True))
+        monkeypatch.setattr("napari_wsiseg.demo.fetch_real_slide", lambda: pytest.fail("fetched"))
+        with pytest.raises(SlideError, match="the settings say offline"):
+            samples.real_slide()
+
     def test_the_manifest_offers_them(self, manifest) -> None:
         assert {sample["uri"] for sample in manifest["sample_data"]} == set(samples.SAMPLES)
 
@@ -247,3 +257,15 @@ def test_a_cache_that_cannot_be_written_is_told(monkeypatch, tmp_path: Path) -> 
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "file")
     with pytest.raises(SlideError, match="cannot be kept in"):
         samples.made_slide()
+
+
+def test_the_plugin_loads_nothing_slow() -> None:
+    code = (
+        "import sys, napari, napari.viewer, napari.layers, napari.qt.threading; napari.Viewer\n"
+        "before = set(sys.modules)\n"
+        "from napari_wsiseg._napari import reader, samples, settings, writer\n"
+        "slow = {'dask', 'zarr', 'torch', 'scipy', 'openslide', 'tifffile', 'skimage', 'pooch'}\n"
+        "print(sorted(slow & {name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

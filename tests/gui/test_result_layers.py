@@ -13,7 +13,7 @@ import pytest
 from scipy import ndimage
 
 from maps import SOFTMAX, GrowingMap, map_of
-from napari_wsiseg._napari.result_layers import METADATA_KEY, ResultLayers
+from napari_wsiseg._napari.result_layers import ResultLayers, result_of
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.labels import DecisionRule, label_pyramid
@@ -32,9 +32,10 @@ CHUNK = 128
 STRONG = DecisionRule(default=0.7)
 
 
-def probabilities(side: int = SIDE, seed: int = 0) -> np.ndarray:
+def probabilities(height: int = SIDE, width: int | None = None, seed: int = 0) -> np.ndarray:
     """Smooth ones that go from one class to the other within some ten pixels."""
-    noise = np.random.default_rng(seed).normal(size=(3, side, side)).astype(np.float32)
+    shape = (3, height, width or height)
+    noise = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     smooth = ndimage.gaussian_filter(noise, (0, 12, 12))
     weights = np.exp(3 * smooth / smooth.std())
     return weights / weights.sum(axis=0)
@@ -94,6 +95,26 @@ ZOOMS = (None, 1, 6)
 def test_a_growing_map_is_shown_as_it_grows(
     viewer: Viewer, growing: GrowingMap, qtbot: QtBot, zoom: float | None
 ) -> None:
+    pictures = grow_and_watch(viewer, growing, qtbot, zoom)
+    changes = [not np.array_equal(*pair) for pair in itertools.pairwise(pictures)]
+    if zoom == 6:
+        assert changes[2], "the row that is looked at came"
+    else:
+        assert sum(changes) >= 3
+
+
+def test_the_coarsest_level_grows_too(viewer: Viewer, qtbot: QtBot) -> None:
+    """napari keeps it; it is looked at where it is higher than the canvas."""
+    with GrowingMap(probabilities(3000, 400), chunk=1024) as growing:
+        pictures = grow_and_watch(viewer, growing, qtbot, None)
+        assert not any(np.array_equal(*pair) for pair in itertools.pairwise(pictures))
+        assert viewer.layers[-1].data_level == len(growing.pm.levels) - 1
+
+
+def grow_and_watch(
+    viewer: Viewer, growing: GrowingMap, qtbot: QtBot, zoom: float | None
+) -> list[np.ndarray]:
+    """The pictures after each row, all of which are right."""
     layers = ResultLayers(growing.pm, "slide")
     layers.add_to(viewer)
     layers.show_scores(1)
@@ -107,11 +128,6 @@ def test_a_growing_map_is_shown_as_it_grows(
         qtbot.waitUntil(lambda labels=labels: is_right(layers.labels, labels))
         qtbot.waitUntil(lambda scores=scores: is_right(layers.scores, scores))
         pictures.append(picture(viewer, qtbot))
-    changes = [not np.array_equal(*pair) for pair in itertools.pairwise(pictures)]
-    if zoom == 6:
-        assert changes[2], "the row that is looked at came"
-    else:
-        assert sum(changes) >= 3
     # No pixel is left of what was there before: layers made now show the same picture.
     layers.remove_from(viewer)
     again = ResultLayers(growing.pm, "slide")
@@ -119,12 +135,14 @@ def test_a_growing_map_is_shown_as_it_grows(
     again.show_scores(1)
     look(viewer, zoom, row=2.5 * CHUNK)
     qtbot.waitUntil(lambda: np.array_equal(picture(viewer, qtbot), pictures[-1]))
+    return pictures
 
 
 def test_thumbnails_grow_too(viewer: Viewer, growing: GrowingMap, qtbot: QtBot) -> None:
     layers = ResultLayers(growing.pm, "slide")
     layers.add_to(viewer)
     look(viewer, 6)
+    picture(viewer, qtbot)
     before = layers.labels.thumbnail.copy()
     growing.grow()
     layers.refresh()
@@ -256,7 +274,7 @@ def test_layers_say_what_and_where_they_are(
         assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
         assert tuple(layer.scale) == (0.5, 0.5)
         assert tuple(layer.axis_labels) == ("y", "x")
-        assert layer.metadata[METADATA_KEY].pm is complete
+        assert result_of(layer) is layers
         assert layer.multiscale
     assert not layers.labels.editable
     assert layers.labels.opacity == 0.4

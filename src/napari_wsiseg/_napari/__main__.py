@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import napari
 
 from napari_wsiseg._napari.open_result import open_result
+from napari_wsiseg._napari.reader import is_result
 from napari_wsiseg._napari.slide_layer import open_in_background, tell
-from napari_wsiseg.store import is_result
 
 if TYPE_CHECKING:
     from napari import Viewer

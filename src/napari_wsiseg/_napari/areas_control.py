@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_wsiseg._napari.result_layers import ResultLayers
+    from napari_wsiseg.geometry import Polygon
     from napari_wsiseg.measure import AreaTable
     from napari_wsiseg.regions import NamedRegion
 
@@ -76,13 +77,14 @@ class AreasControl(QObject):
         pm, rule, cleanup = layers.pm, layers.rule, self.cleanup
         # A clean-up takes the whole map: not while something moves.
         used = None if estimate or cleanup.is_empty else cleanup
+        corrected = layers.is_corrected
 
         def work() -> list[AreaTable]:
             from napari_wsiseg.measure import measure
 
             if regions is None:
-                return [measure(pm, rule, used, estimate=estimate)]
-            return measure(pm, rule, used, regions=regions, estimate=estimate)
+                return [measure(pm, rule, used, estimate=estimate, corrected=corrected)]
+            return measure(pm, rule, used, regions=regions, estimate=estimate, corrected=corrected)
 
         self._context.background.ask("areas", work, self._show, self._on_error)
 
@@ -90,6 +92,12 @@ class AreasControl(QObject):
         """Where areas are measured; None: in the whole tissue."""
         found = self._regions()
         return None if found is None else tuple(found)
+
+    def outlines(self) -> tuple[Polygon, ...]:
+        """The shapes that areas are measured in, in level-0 pixels; empty for none."""
+        slide, place = self._slides.current, self._place
+        is_layer = any(place is layer for _, layer in self._slides.shapes_layers())
+        return regions_of(place, slide.layer) if slide is not None and is_layer else ()
 
     def _show(self, tables: list[AreaTable]) -> None:
         from napari_wsiseg.measure import stain_readout
@@ -159,8 +167,7 @@ class AreasControl(QObject):
             return None
         if self._imported is not None and self._place is self._imported:
             return _with_all(self._imported[1])
-        slide = self._slides.current
-        outlines = () if slide is None else regions_of(self._place, slide.layer)
+        outlines = self.outlines()
         return _with_all(named(outlines)) if outlines else None
 
     def _on_cleanup(self, cleanup: Cleanup) -> None:

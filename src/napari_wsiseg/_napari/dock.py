@@ -15,10 +15,13 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_wsiseg._napari.areas_control import AreasControl
 from napari_wsiseg._napari.background import Background
 from napari_wsiseg._napari.context import Context
+from napari_wsiseg._napari.corrections_control import CorrectionsControl
+from napari_wsiseg._napari.cursor_control import CursorControl
 from napari_wsiseg._napari.exports_control import ExportsControl
 from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.panel import PanelModel, resolution_of
+from napari_wsiseg._napari.presets_control import PresetsControl
 from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.runs_control import RunsControl
 from napari_wsiseg._napari.sections.advanced import AdvancedSection
@@ -73,9 +76,14 @@ class SegmentDock(QWidget):
             context, self.run_section, self.resolution_section, self.slides, self.models, shelf
         )
         self.results = ResultsControl(context, self.result_section, self)
+        self.cursor_line = CursorControl(context, self.result_section, self.results, self)
+        self.presets = PresetsControl(self.result_section, self.results, self)
         self.areas = AreasControl(context, self.result_section, self.results, self.slides, self)
         self.exports = ExportsControl(
             self.export_section, self.result_section, self.results, self.areas, self.slides, self
+        )
+        self.corrections = CorrectionsControl(
+            context, self.export_section, self.result_section, self.results, self.areas, self
         )
         self._connect(viewer)
         self._show_memory()
@@ -159,6 +167,8 @@ class SegmentDock(QWidget):
         self.runs.close()
         self.exports.close()
         self.where.close()
+        self.corrections.close()
+        self.cursor_line.close()
         self.background.close()
         self.results.close()
         self.slides.close()

@@ -57,6 +57,8 @@ class ExportsControl(QObject):
         if layers is None:
             return
         options = dict(choice.options) | {"overwrite": overwrite}
+        if layers.is_corrected:
+            options["corrected"] = True
         if choice.format == "csv":
             options["regions"] = self._areas.regions()
         if choice.format == "png":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule, decide
+from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.store import MapBlock, ProbabilityMap
 
 
@@ -51,6 +52,8 @@ class LiveMap:
         The map.
     scored
         Index of the class whose scores are looked at.
+    corrected
+        Labels that were corrected by hand, in place of those of the rule; None: those.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class LiveMap:
         self.pm = pm
         self.scored = next(i for i in range(len(pm.classes)) if i != pm.spec.background)
         self.rule = rule
+        self.corrected: CorrectedLabels | None = None
         self._on_error = on_error
         self._lock = threading.Lock()
         self._generation = 0
@@ -94,6 +98,13 @@ class LiveMap:
 
         Under another rule the same region, or a part of it, is decided without reading.
         """
+        corrected = self.corrected
+        if corrected is not None:
+            try:
+                return corrected.read(region, level)
+            except StoreError as error:
+                self._tell(error)
+                return np.zeros((region.size.height, region.size.width), np.uint8)
         is_coarsest = level == len(self.pm.layout.sizes) - 1
         block = self._block(level, region, "coarsest" if is_coarsest else "view")
         return decide(block.values, block.coverage, block.tissue, self.pm.spec, self._rule)
@@ -147,11 +158,15 @@ class LiveMap:
         try:
             return self.pm.read(region, level)
         except StoreError as error:
-            with self._lock:
-                tell, self._on_error = self._on_error, None
-            if tell is not None:
-                tell(str(error))
+            self._tell(error)
             return None
+
+    def _tell(self, error: StoreError) -> None:
+        """Once: a damaged map would fail at every move of the window."""
+        with self._lock:
+            tell, self._on_error = self._on_error, None
+        if tell is not None:
+            tell(str(error))
 
 
 def _nothing(pm: ProbabilityMap, region: Region) -> MapBlock:

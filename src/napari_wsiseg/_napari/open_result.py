@@ -24,7 +24,6 @@ from napari_wsiseg._napari.slide_layer import (
 )
 from napari_wsiseg.errors import SlideError
 from napari_wsiseg.slides import open_slide
-from napari_wsiseg.store import ProbabilityMap, is_result
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from napari_wsiseg._napari.result_layers import ResultLayers
     from napari_wsiseg.slides import Slide
+    from napari_wsiseg.store import ProbabilityMap
 
 
 def open_result(viewer: Viewer, path: Path) -> ResultLayers:
@@ -43,6 +43,7 @@ def open_result(viewer: Viewer, path: Path) -> ResultLayers:
         If there is no result, or it is damaged.
     """
     from napari_wsiseg._napari.result_layers import ResultLayers
+    from napari_wsiseg.store import ProbabilityMap
 
     pm = ProbabilityMap.open(path)
     shown = ResultLayers(pm, _stem(pm, path))
@@ -78,6 +79,7 @@ def result_layer_data(path: Path) -> list[LayerData]:
         If there is no result, or it is damaged.
     """
     from napari_wsiseg._napari.result_layers import ResultLayers
+    from napari_wsiseg.store import ProbabilityMap
 
     pm = ProbabilityMap.open(path)
     shown = ResultLayers(pm, _stem(pm, path))
@@ -132,6 +134,8 @@ def _stem(pm: ProbabilityMap, path: Path) -> str:
 
 def _files(pm: ProbabilityMap, path: Path) -> list[Path]:
     """Files and folders near the result that are called as its slide was."""
+    from napari_wsiseg.store import is_result
+
     stem = _slide(pm).get("stem")
     if not stem:
         return []

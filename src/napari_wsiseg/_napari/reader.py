@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -75,6 +76,15 @@ def read(path: str | list[str]) -> Layers:
     return layers or _NOTHING
 
 
+def is_result(path: Path) -> bool:
+    """Whether a result lies there; loads the store only for what may be one."""
+    if not (path / _ZARR[0]).is_file():
+        return False
+    from napari_wsiseg.store import is_result as holds_result
+
+    return holds_result(path)
+
+
 def is_default_reader() -> bool:
     """Whether napari opens slides with this plugin, without asking."""
     preferred = get_settings().plugins.extension2reader
@@ -106,18 +116,12 @@ def _is_ours(path: str) -> bool:
     place = Path(path)
     if place.is_dir():
         return any((place / name).is_file() for name in _ZARR) and (
-            _is_result(place) or _opens(place)
+            is_result(place) or _opens(place)
         )
     suffix = place.suffix.lower()
     if suffix in SLIDE_SUFFIXES:
         return True
     return any(suffix in reader.suffixes for reader in READERS) and _opens(place)
-
-
-def _is_result(path: Path) -> bool:
-    from napari_wsiseg.store import is_result
-
-    return is_result(path)
 
 
 def _opens(path: Path) -> bool:
@@ -137,7 +141,7 @@ def _quietly(path: Path) -> Slide:
 
 
 def _read(path: str, viewer: Viewer | None) -> list[LayerData]:
-    if path not in SAMPLES and _is_result(Path(path)):
+    if path not in SAMPLES and is_result(Path(path)):
         return _read_result(Path(path), viewer)
     preparation = Preparation(lambda: open_slide(_file(path)), Path(path).name)
     if viewer is not None and not _is_at_hand(path):
@@ -169,12 +173,12 @@ def _file(path: str) -> Path:
 
 def _is_at_hand(path: str) -> bool:
     """Whether a slide can be shown at once: no level has to be averaged, nothing fetched."""
-    from napari_wsiseg.slides.pyramid import levels_are_ready
-
-    if path in SAMPLES:
+    # Loading what makes the levels holds a window up as long as averaging small ones.
+    pyramid = sys.modules.get("napari_wsiseg.slides.pyramid")
+    if path in SAMPLES or pyramid is None:
         return False
     with _quietly(Path(path)) as slide:
-        return levels_are_ready(slide.info)
+        return bool(pyramid.levels_are_ready(slide.info))
 
 
 def _remark(text: str, viewer: Viewer | None) -> None:

@@ -5,7 +5,6 @@ Knows neither the dock nor the run.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from napari_wsiseg._napari.lazy_labels import LazyLabels, LazyScores
 from napari_wsiseg._napari.live_map import LiveMap
 from napari_wsiseg._napari.slide_layer import METADATA
 from napari_wsiseg.labels import MODELS_OWN, DecisionRule
+from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.store import ProbabilityMap
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ class ResultLayers:
         self.pm = pm
         self._live = LiveMap(pm, rule, on_error=show_warning)
         self._hidden: set[int] = set()
-        self._viewer: weakref.ref[Viewer] | None = None
         name = f"{slide_name} · {pm.spec.name}"
         self.labels = Labels(
             _levels([LazyLabels(self._live, level) for level in self._level_numbers]),
@@ -117,7 +116,6 @@ class ResultLayers:
 
     def add_to(self, viewer: Viewer) -> None:
         """Add both layers to a window, the labels above the scores."""
-        self._viewer = weakref.ref(viewer)
         for layer in (self.scores, self.labels):
             if layer not in viewer.layers:
                 viewer.add_layer(layer)
@@ -143,6 +141,22 @@ class ResultLayers:
             If the rule names a class that the model does not have.
         """
         self._live.rule = rule
+        self._redraw(self.labels)
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether the labels are those that were corrected by hand."""
+        return self._live.corrected is not None
+
+    def show_corrected(self, corrected: bool) -> None:
+        """Show the labels as they were corrected by hand by now, or those of the rule.
+
+        Raises
+        ------
+        StoreError
+            If there are no corrections, or they are damaged.
+        """
+        self._live.corrected = CorrectedLabels.open(self.pm) if corrected else None
         self._redraw(self.labels)
 
     def is_shown(self, class_index: int) -> bool:
@@ -196,6 +210,7 @@ class ResultLayers:
             chunks=array.chunks,
             name=False,
             asarray=False,
+            inline_array=True,  # half the time of a graph that looks the array up
             meta=np.empty((0, 0), array.dtype),
         )
         return lazy
@@ -213,16 +228,15 @@ class ResultLayers:
     def _redraw(self, layer: Layer) -> None:
         """Show the data of now at every zoom, without a flash.
 
-        napari keeps the coarsest level until it is told; a layer that is not in the
-        window, or hidden, is read when it is shown.
+        napari keeps the coarsest level until it is told; a hidden layer is read when it
+        is shown.
         """
         forget_coarsest = getattr(layer, _FORGET_COARSEST, None)
         if forget_coarsest is None:
             layer.data = layer.data
             return
         forget_coarsest()
-        viewer = None if self._viewer is None else self._viewer()
-        if viewer is not None and layer in viewer.layers and layer.visible:
+        if layer.visible:
             layer.refresh(extent=False)
 
 

@@ -16,8 +16,7 @@ from napari_wsiseg._napari.result_layers import ResultLayers, result_of
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.side_by_side import SideBySide
 from napari_wsiseg._napari.slide_layer import slide_of
-from napari_wsiseg.labels import MODELS_OWN, DecisionRule, load_preset, save_preset
-from napari_wsiseg.labels import threshold_scale as scale_of
+from napari_wsiseg.labels import DecisionRule
 
 if TYPE_CHECKING:
     from napari_wsiseg._napari.runs import RunEnd
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from napari_wsiseg.store import ProbabilityMap
 
 _REFRESH_SECONDS = 0.5
-_KEY = "h"
 _MOST_BESIDE = 4
 
 
@@ -59,15 +57,10 @@ class ResultsControl(QObject):
         section.heatmap_chosen.connect(self._on_heatmap)
         section.outline_toggled.connect(self._on_outline)
         section.opacity_moved.connect(self._on_opacity)
-        section.preset_save_asked.connect(self._save_preset)
-        section.preset_load_asked.connect(self._load_preset)
-        section.thresholds_reset_asked.connect(lambda: self.set_rule(MODELS_OWN))
         viewer = context.viewer
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
-        viewer.mouse_move_callbacks.append(self._on_mouse)
-        viewer.bind_key(_KEY, self._hide_while_held, overwrite=True)
         for layer in list(viewer.layers):
             self._adopt(layer)
 
@@ -78,9 +71,6 @@ class ResultsControl(QObject):
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.layers.events.removed.disconnect(self._on_removed)
         viewer.layers.selection.events.active.disconnect(self._on_active)
-        if self._on_mouse in viewer.mouse_move_callbacks:
-            viewer.mouse_move_callbacks.remove(self._on_mouse)
-        viewer.bind_key(_KEY, None, overwrite=True)
 
     def show_progress(self, slide: OpenSlide, step: Progress) -> None:
         """Show what the run has by now: its layers from the first step on, growing by rows."""
@@ -93,6 +83,11 @@ class ResultsControl(QObject):
                 self._refresh()
             elif not self._late.isActive():
                 self._late.start(round(1000 * (_REFRESH_SECONDS - since)))
+
+    @property
+    def all(self) -> tuple[ResultLayers, ...]:
+        """The results of the window."""
+        return tuple(self._results)
 
     def is_growing(self, pm: ProbabilityMap) -> bool:
         """Whether this is the map of the run that is on its way."""
@@ -284,30 +279,6 @@ class ResultsControl(QObject):
         if self.current is not None:
             self.current.labels.opacity = percent / 100
 
-    def _on_mouse(self, _viewer: Any, event: Any) -> None:
-        layers = self.current
-        if layers is None:
-            return
-        scores = layers.scores_at(event.position[-2:])
-        if scores is None:
-            self._section.show_cursor("not analysed")
-            return
-        scale = scale_of(layers.pm.spec)
-        unit = " OD" if layers.pm.spec.activation == "stain" else ""
-        texts = [
-            f"{name} {score * scale:.2f}{unit}"
-            for name, score in zip(layers.pm.classes, scores, strict=True)
-        ]
-        self._section.show_cursor(" · ".join(texts))
-
-    def _hide_while_held(self, _viewer: Any) -> Any:
-        shown = [r.labels for r in self._results if r.labels.visible]
-        for layer in shown:
-            layer.visible = False
-        yield
-        for layer in shown:
-            layer.visible = True
-
     def _ask_result(self) -> None:
         path = QFileDialog.getExistingDirectory(self._dialogs, "Open a result (a folder .ome.zarr)")
         if path:
@@ -320,41 +291,6 @@ class ResultsControl(QObject):
 
         try:
             open_result(self._context.viewer, path)
-        except Exception as error:  # noqa: BLE001 - told, whatever it is
-            tell(error)
-
-    def _save_preset(self) -> None:
-        if self.current is None:
-            return
-        name = f"{self.current.pm.spec.name}-thresholds.json"
-        path, _ = QFileDialog.getSaveFileName(
-            self._dialogs, "Save thresholds", name, "Presets (*.json)"
-        )
-        if path:
-            self._attempt(lambda: self._write_preset(Path(path)))
-
-    def _load_preset(self) -> None:
-        if self.current is None:
-            return
-        path, _ = QFileDialog.getOpenFileName(
-            self._dialogs, "Load thresholds", "", "Presets (*.json)"
-        )
-        if path:
-            self._attempt(lambda: self._read_preset(Path(path)))
-
-    def _write_preset(self, path: Path) -> None:
-        if self.current is not None:
-            save_preset(self.current.rule, self.current.pm.spec, path)
-
-    def _read_preset(self, path: Path) -> None:
-        if self.current is not None:
-            self.set_rule(load_preset(path, self.current.pm.spec))
-
-    def _attempt(self, action: Any) -> None:
-        from napari_wsiseg._napari.slide_layer import tell
-
-        try:
-            action()
         except Exception as error:  # noqa: BLE001 - told, whatever it is
             tell(error)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from napari_wsiseg._napari.settings import read_settings
 from napari_wsiseg.errors import SlideError
 
 MADE = "napari-wsiseg://made-slide.tif"
@@ -23,11 +24,9 @@ def made_slide() -> Path:
     SlideError
         If the cache folder cannot be written.
     """
-    from platformdirs import user_cache_path
-
     from napari_wsiseg.demo import write_slide
 
-    path = user_cache_path("napari-wsiseg", appauthor=False) / "slides" / "made-slide.tif"
+    path = _folder() / "made-slide.tif"
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,11 +45,24 @@ def real_slide() -> Path:
     Raises
     ------
     SlideError
-        If it cannot be downloaded.
+        If it cannot be downloaded, or the settings say that nothing is to be.
     """
-    from napari_wsiseg.demo import fetch_real_slide
+    from napari_wsiseg.demo import REAL_URL, fetch_real_slide
 
+    path = _folder() / REAL_URL.rpartition("/")[2]
+    if read_settings().offline and not path.exists():
+        raise SlideError(
+            f"{path.name} is not downloaded, as the settings say offline; allow it there, or put "
+            f"the file at {path}."
+        )
     return fetch_real_slide()
+
+
+def _folder() -> Path:
+    """Where slides are kept."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("napari-wsiseg", appauthor=False) / "slides"
 
 
 SAMPLES: Mapping[str, Callable[[], Path]] = {MADE: made_slide, REAL: real_slide}

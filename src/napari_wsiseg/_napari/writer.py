@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari import current_viewer
 from napari.utils import progress
@@ -19,9 +19,9 @@ from napari.utils.notifications import show_warning
 
 from napari_wsiseg._napari.open_result import slide_of_result
 from napari_wsiseg._napari.slide_layer import METADATA
-from napari_wsiseg.export import export_steps
-from napari_wsiseg.export.formats import FORMATS
-from napari_wsiseg.export.request import Step
+
+if TYPE_CHECKING:
+    from napari_wsiseg.export.request import Step
 
 _PARTS = 100
 
@@ -34,7 +34,7 @@ def _writer(name: str) -> Writer:
     def write(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:  # noqa: ARG001
         return _write(name, path, attributes)
 
-    write.__doc__ = f"Write a result's labels layer: {FORMATS[name].text}; the paths written."
+    write.__doc__ = f"Write a result's labels layer in the format {name!r}; the paths written."
     return write
 
 
@@ -48,6 +48,7 @@ write_png = _writer("png")
 
 def _write(name: str, path: str, attributes: Mapping[str, Any]) -> list[str]:
     from napari_wsiseg._napari.result_layers import ResultSource
+    from napari_wsiseg.export import export_steps
 
     source = (attributes.get("metadata") or {}).get(METADATA)
     if not isinstance(source, ResultSource):
@@ -96,6 +97,8 @@ def _follow(what: str, steps: Iterable[Step]) -> None:
 
 def _target(name: str, path: str) -> Path:
     """The path with the format's suffix: napari's dialog adds none, and .tif is not .ome.tif."""
+    from napari_wsiseg.export.formats import FORMATS
+
     suffixes = FORMATS[name].suffixes
     if path.lower().endswith(suffixes):
         return Path(path)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_wsiseg import __version__
+from napari_wsiseg._version import __version__
 from napari_wsiseg.cli.options import Verbose
 from napari_wsiseg.cli.result_verbs import compare, export, measure
 from napari_wsiseg.cli.segment_verb import segment

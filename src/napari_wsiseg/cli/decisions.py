@@ -29,11 +29,27 @@ class Thresholds:
         For the other classes; None: the preset's or the model's own.
     preset
         A preset file; thresholds given beside it win.
+    decided
+        Whether labels are there already (those that were corrected): nothing may be given.
+
+    Raises
+    ------
+    JobError
+        If something is given to labels that are there already.
     """
 
     single: Sequence[str] = ()
     default: float | None = None
     preset: Path | None = None
+    decided: bool = False
+
+    def __post_init__(self) -> None:
+        is_given = bool(self.single) or self.default is not None or self.preset is not None
+        if self.decided and is_given:
+            raise JobError(
+                "--corrected takes labels that are there, made with the thresholds of then; leave "
+                "out --threshold, --default-threshold and --preset, or --corrected."
+            )
 
     def rule_for(self, spec: ModelSpec) -> DecisionRule:
         """The rule for results of this model.

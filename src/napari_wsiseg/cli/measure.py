@@ -36,6 +36,7 @@ def measure_results(
     regions: Path | None = None,
     csv: Path | None = None,
     *,
+    corrected: bool = False,
     overwrite: bool = False,
     as_json: bool = False,
     verbose: bool = False,
@@ -55,6 +56,8 @@ def measure_results(
         or a folder with one a slide, by the slides' names. None: the whole slides.
     csv
         A file for the one table of all; None: it is not written.
+    corrected
+        Whether the labels that were corrected by hand are measured.
     overwrite
         Whether a file that is there is replaced.
     as_json
@@ -69,7 +72,7 @@ def measure_results(
     """
     if csv is not None:
         check_free(csv, is_folder=False, overwrite=overwrite)
-    work = _Work(rule_of, cleanup, regions, as_json=as_json)
+    work = _Work(rule_of, cleanup, regions, corrected=corrected, as_json=as_json)
     failed: list[tuple[Path, Exception]] = []
     for number, result in enumerate(results, 1):
         if len(results) > 1:
@@ -97,6 +100,7 @@ class _Work:
     rule_of: Callable[[ModelSpec], DecisionRule]
     cleanup: Cleanup
     regions: Path | None
+    corrected: bool
     as_json: bool
     blocks: list[CsvBlock] = field(default_factory=list)
 
@@ -104,7 +108,7 @@ class _Work:
         """Measure one, and print it."""
         with (
             ProbabilityMap.open(result) as pm,
-            LabelMap(pm, self.rule_of(pm.spec), self.cleanup) as labels,
+            LabelMap(pm, self.rule_of(pm.spec), self.cleanup, corrected=self.corrected) as labels,
         ):
             regions = None if self.regions is None else _regions(pm, self.regions)
             tables = measure_labels(labels, regions)
@@ -112,9 +116,11 @@ class _Work:
             names = {code: pm.spec.classes[code - 1] for code in codes}
             block = csv_block(ExportRequest(labels, codes, names, "slide"), tables)
             if self.as_json:
-                out(json.dumps(_values(pm, tables, with_regions=regions is not None)))
+                values = _values(pm, tables, with_regions=regions is not None)
+                values["corrections"] = [done.json() for done in labels.corrections]
+                out(json.dumps(values))
             else:
-                _print(pm, tables, self.regions)
+                _print(labels, tables, self.regions)
             self.blocks.append(block)
 
 
@@ -131,8 +137,12 @@ def _regions(pm: ProbabilityMap, path: Path) -> tuple[NamedRegion, ...]:
     return excluding(read_geojson(file, bounds_corner(pm)), pm.slide_size)
 
 
-def _print(pm: ProbabilityMap, tables: Sequence[AreaTable], regions: Path | None) -> None:
+def _print(labels: LabelMap, tables: Sequence[AreaTable], regions: Path | None) -> None:
+    pm = labels.pm
     out(f"Result: {pm.path}")
+    if done := labels.corrections:
+        pixels = several(sum(correction.pixels for correction in done), "pixel")
+        out(f"Labels corrected by hand: {pixels}, last on {done[-1].time:%Y-%m-%d %H:%M} UTC.")
     for line in _remarks(pm, regions):
         out(line)
     for table in tables:

@@ -56,6 +56,10 @@ Smooth = Annotated[
     float,
     option(_CLEANUP, "--smooth", metavar="UM", text="Radius of the smoothing, in µm.", least=0),
 ]
+Corrected = Annotated[
+    bool,
+    flag(_LABELS, "--corrected", "The labels that were corrected by hand in the window."),
+]
 Overwrite = Annotated[bool, flag(_WRITING, "--overwrite", "Replace what an earlier export wrote.")]
 
 
@@ -112,6 +116,7 @@ def export(
     threshold: Threshold = None,
     default_threshold: DefaultThreshold = None,
     preset: Preset = None,
+    corrected: Corrected = False,
     min_area: MinArea = 0,
     fill_holes: FillHoles = 0,
     smooth: Smooth = 0,
@@ -185,10 +190,11 @@ def export(
         "origin": origin,
         "with_paths": with_paths,
         "overwrite": overwrite,
+        "corrected": corrected,
     }
     settings = ExportSettings(
         format_name,
-        Thresholds(threshold or [], default_threshold, preset),
+        Thresholds(threshold or [], default_threshold, preset, decided=corrected),
         Cleanup(min_object_um2=min_area, fill_hole_um2=fill_holes, smooth_um=smooth),
         shared | {name: value for name, value in own.items() if value is not None},
         output,
@@ -216,6 +222,7 @@ def measure(
     threshold: Threshold = None,
     default_threshold: DefaultThreshold = None,
     preset: Preset = None,
+    corrected: Corrected = False,
     min_area: MinArea = 0,
     fill_holes: FillHoles = 0,
     smooth: Smooth = 0,
@@ -230,10 +237,11 @@ def measure(
 
     return measure_results(
         find_results(results),
-        Thresholds(threshold or [], default_threshold, preset).rule_for,
+        Thresholds(threshold or [], default_threshold, preset, decided=corrected).rule_for,
         Cleanup(min_object_um2=min_area, fill_hole_um2=fill_holes, smooth_um=smooth),
         regions=regions,
         csv=csv,
+        corrected=corrected,
         overwrite=overwrite,
         as_json=as_json,
         verbose=verbose,

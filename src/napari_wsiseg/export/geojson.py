@@ -101,6 +101,7 @@ class _Features:
     def __init__(self, writer: GeoJsonWriter, request: ExportRequest, grid: SlideGrid) -> None:
         self.request, self.grid = request, grid
         self.provenance = provenance(request)
+        self.made = "corrected" if request.labels.corrections else "predicted"
         self.expected = Expected(provenance=self.provenance)
         self._writer = writer
         text = json.dumps(self.provenance, sort_keys=True, default=str)
@@ -127,8 +128,8 @@ class _Features:
         area = pixels * (self.grid.pixel_px2 if um2 is None else um2)
         is_stain = self.request.spec.activation == "stain"
         return {
-            f"Area {'px' if um2 is None else 'µm'}^2 (predicted)": area,
-            f"Mean {'OD' if is_stain else 'probability'} (predicted)": mean,
+            f"Area {'px' if um2 is None else 'µm'}^2 ({self.made})": area,
+            f"Mean {'OD' if is_stain else 'probability'} ({self.made})": mean,
         }
 
     def place(self, some: Outlines, tolerance: float) -> Polygons:
@@ -187,7 +188,7 @@ def _write_classes(
 
 def _class_start(features: _Features, code: int, tally: Tally, parts: int) -> str:
     measured = features.measurements(tally.pixels, tally.mean)
-    measured["Objects (predicted)"] = tally.objects
+    measured[f"Objects ({features.made})"] = tally.objects
     start = features.start(code, measured, tally.pixels, parts)
     return start + '{"type":"MultiPolygon","coordinates":['
 

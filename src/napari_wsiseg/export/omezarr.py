@@ -21,19 +21,14 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from zarr.storage import LocalStore
 
-from napari_wsiseg.errors import ExportError, StoreError
-from napari_wsiseg.export.label_pyramid import (
-    LabelPyramid,
-    ZarrArray,
-    fill,
-    histogram,
-    level_arrays,
-)
+from napari_wsiseg.errors import ExportError
+from napari_wsiseg.export.label_pyramid import fill
 from napari_wsiseg.export.omezarr_metadata import COVERAGE, label_attributes, root_attributes
 from napari_wsiseg.export.request import ExportRequest, Step
-from napari_wsiseg.export.target import LABELS, is_label_image
+from napari_wsiseg.export.target import is_label_image
 from napari_wsiseg.geometry import Region
-from napari_wsiseg.store.files import write_durably
+from napari_wsiseg.labels.pyramid import LabelPyramid, ZarrArray, histogram, level_arrays
+from napari_wsiseg.store.label_images import LABELS
 from napari_wsiseg.store.layout import Json
 from napari_wsiseg.store.lock import is_written
 from napari_wsiseg.validation import raises
@@ -120,44 +115,6 @@ class OmeZarrWriter:
         yield from _check(partial, target, images, covered, described)
 
 
-def list_label(result: Path, name: str) -> None:
-    """Add a label image to those that a result lists; a second call does nothing.
-
-    Parameters
-    ----------
-    result
-        The result's folder; it holds `labels/NAME` already.
-    name
-        The label image's.
-
-    Raises
-    ------
-    ExportError
-        If the list cannot be read or written.
-    """
-    path = result / LABELS / "zarr.json"
-    group: Json = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
-    try:
-        if path.exists():
-            group = json.loads(path.read_bytes())
-        ome = group.setdefault("attributes", {}).setdefault("ome", {"version": "0.5"})
-        listed = ome.setdefault(LABELS, [])
-        if name in listed:
-            return
-        listed.append(name)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ExportError(
-            f"{path} cannot be read ({type(error).__name__}); the labels are in "
-            f"{result / LABELS / name}, but not listed there: export a copy instead."
-        ) from error
-    try:
-        write_durably(path, json.dumps(group, indent=2).encode())
-    except StoreError as error:
-        raise ExportError(
-            f"{path} cannot be written ({error.__cause__}); check its rights and space."
-        ) from error
-
-
 def folder_names(names: Sequence[str]) -> list[str]:
     """Names for folders on every system, one for each of `names`, all different."""
     safe: list[str] = []
@@ -202,7 +159,7 @@ def _images(request: ExportRequest, store: LocalStore, inside: str | None) -> li
             f"export each to a name of its own inside the result, or all to a copy."
         )
     titles = [request.names[codes[0]] for _, codes in used]
-    folders = [ALL_CLASSES] if request.spec.exclusive else folder_names(titles)
+    folders = [ALL_CLASSES] if request.labels.exclusive else folder_names(titles)
     if inside is None:
         zarr.create_group(store, path=LABELS, zarr_format=3)
         zarr.create_group(store, path=COVERAGE, zarr_format=3)

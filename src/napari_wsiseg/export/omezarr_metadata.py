@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from napari_wsiseg.export.label_pyramid import NOT_ANALYSED, OUTSIDE
 from napari_wsiseg.export.provenance import provenance
 from napari_wsiseg.export.request import ExportRequest
+from napari_wsiseg.labels.image import LabelEntry, label_image
 from napari_wsiseg.store import OURS
 from napari_wsiseg.store.layout import Json
 
 COVERAGE = "coverage"
 """Where a copy keeps which pixels the model has spoken of, as a result does."""
 
-_OUTSIDE_COLOR = [128, 128, 128, 128]
+_OUTSIDE_COLOR = (128, 128, 128, 128)
 
 
 def root_attributes(request: ExportRequest) -> Json:
@@ -53,27 +54,14 @@ def label_attributes(
     not_analysed
         The value of pixels that were not analysed, or None.
     """
-    named = {code: (request.names[code], [*request.rgb(code), 255]) for code in codes}
+    entries = [
+        LabelEntry(code, request.names[code], (*request.rgb(code), 255), int(counts[code]))
+        for code in codes
+    ]
     if not_analysed is not None:
-        named[NOT_ANALYSED] = OUTSIDE, _OUTSIDE_COLOR
-    mpp, properties = request.pm.mpp, []
-    for code, (title, _) in named.items():
-        pixels = int(counts[code])
-        entry: Json = {"label-value": code, "name": title, "pixels": pixels}
-        if mpp is not None:
-            entry["area_mm2"] = pixels * mpp.y * mpp.x / 1e6
-        properties.append(entry)
-    described = {
-        "version": "0.5",
-        "colors": [{"label-value": code, "rgba": color} for code, (_, color) in named.items()],
-        "properties": properties,
-        "source": {"image": "../../"},
-    }
-    ome = {
-        "version": "0.5",
-        "multiscales": [_multiscale(request, name, "mode")],
-        "image-label": described,
-    }
+        pixels = int(counts[NOT_ANALYSED])
+        entries.append(LabelEntry(NOT_ANALYSED, OUTSIDE, _OUTSIDE_COLOR, pixels))
+    ome = label_image(_multiscale(request, name, "mode"), entries, request.pm.mpp)
     return {"ome": ome, OURS: provenance(request)}
 
 

@@ -124,7 +124,7 @@ def _labels(request: ExportRequest, picture: Size, downsample: YX) -> NDArray[np
     if source.cleanup.is_empty:
         coarser = min(downsample.y / pm.downsample.y, downsample.x / pm.downsample.x)
         level = min(max(int(math.log2(max(coarser, 1.0))), 0), len(pm.layout.sizes) - 1)
-        source = LabelMap(pm, source.rule, level=level)
+        source = LabelMap(pm, source.rule, level=level, corrected=bool(source.corrections))
     pixel = 2**source.level
     rows = _under(picture.height, downsample.y / (pm.downsample.y * pixel), source.size.height)
     columns = _under(picture.width, downsample.x / (pm.downsample.x * pixel), source.size.width)
@@ -225,7 +225,9 @@ def _remarks(pm: ProbabilityMap, areas: AreaTable) -> list[str]:
     remarks = ["% of analysed tissue."]
     if not areas.analysed:
         remarks = ["No tissue was analysed."]
-    if not pm.spec.exclusive and len(areas.classes) > 1:
+    if areas.corrected:
+        remarks.append("Labels were corrected by hand.")
+    elif not pm.spec.exclusive and len(areas.classes) > 1:
         first = "strongest" if pm.spec.activation == "stain" else "most probable"
         remarks.append(f"Classes may overlap; the picture shows the {first}.")
     left, total = areas[NOT_ANALYSED].pixels, areas[TOTAL].pixels

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from napari_wsiseg._version import __version__
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.labels import threshold_scale, threshold_unit
 from napari_wsiseg.notice import RESEARCH_USE
@@ -16,11 +17,10 @@ from napari_wsiseg.store import EXPORT, ProbabilityMap
 def provenance(request: ExportRequest) -> dict[str, Any]:
     """How an export came to be, as plain JSON.
 
-    Slide, model and weights, rule and clean-up, origin, scale and versions; of a result
-    that is not complete, how far it is. No path, unless that was asked for.
+    Slide, model and weights, rule, clean-up and corrections by hand, origin, scale and
+    versions; of a result that is not complete, how far it is. No path, unless that was asked
+    for.
     """
-    import napari_wsiseg
-
     pm, spec, rule = request.pm, request.spec, request.labels.rule
     slide, made = slide_of(pm), pm.provenance
     full = threshold_scale(spec)
@@ -29,7 +29,7 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
         "notice": RESEARCH_USE,
         # Tells an export from a result, which is never overwritten by one.
         EXPORT: True,
-        "program": f"napari-wsiseg {napari_wsiseg.__version__}",
+        "program": f"napari-wsiseg {__version__}",
         "slide": {name: slide.get(name) for name in ("stem", "fingerprint")} if slide else None,
         "model": made.get("model", spec.name),
         "mode": spec.activation,
@@ -41,6 +41,8 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
         "threshold_unit": threshold_unit(spec),
         "clip_to_tissue": rule.clip_to_tissue,
         "cleanup": asdict(request.labels.cleanup),
+        # By hand; none: the labels are the model's.
+        "corrections": [correction.json() for correction in request.labels.corrections],
         "classes": {name: spec.classes[code - 1] for code, name in request.names.items()},
         "origin": {"at": request.origin, "offset": [*request.offset]},
         "mpp": None if pm.mpp is None else [*pm.mpp],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.labels import LabelMap
+from napari_wsiseg.labels.image import rgb
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
 
@@ -90,8 +91,7 @@ class ExportRequest:
 
     def rgb(self, code: int) -> tuple[int, int, int]:
         """The colour of a label, 0..255."""
-        color = self.spec.class_colors[code - 1]
-        return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+        return rgb(self.spec.class_colors[code - 1])
 
     def exported(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Labels of any shape without those that are left out."""

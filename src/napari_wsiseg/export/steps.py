@@ -13,11 +13,12 @@ from napari_wsiseg.errors import ExportError
 from napari_wsiseg.export.formats import format_named
 from napari_wsiseg.export.provenance import encodable
 from napari_wsiseg.export.request import ExportRequest, Origin, Step
-from napari_wsiseg.export.target import LABELS, check_free, is_label_image, new_target
+from napari_wsiseg.export.target import check_free, is_label_image, new_target
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
 from napari_wsiseg.regions import QUPATH_CLASSES
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.store.label_images import LABELS, list_label
 from napari_wsiseg.store.lock import WriterLock
 
 TISSUE_CLASSES = "tissue-classes"
@@ -58,6 +59,7 @@ def export_steps(
     origin: Origin | None = None,
     overwrite: bool = False,
     with_paths: bool = False,
+    corrected: bool = False,
     **options: Any,
 ) -> Generator[Step, None, None]:
     """Write a result in a format that other programs open, step by step.
@@ -91,6 +93,9 @@ def export_steps(
         Whether an earlier export is replaced.
     with_paths
         Whether the provenance may name paths.
+    corrected
+        Whether the labels that were corrected by hand are exported (see `correct`), in place
+        of those of `rule`.
     options
         The format's own: see the class that writes it, such as `GeoJsonWriter`.
 
@@ -107,7 +112,8 @@ def export_steps(
     JobError
         If the model has no such class, or the slide no scale where one is needed.
     StoreError
-        If the map cannot be read, or labels are ready for a result that a run now writes.
+        If the map cannot be read, nothing was corrected, or labels are ready for a result that
+        a run now writes or whose list of labels cannot be read.
     """
     chosen = format_named(format)
     writer = chosen.load(options)
@@ -119,10 +125,10 @@ def export_steps(
     place = chosen.origin(origin)
     codes = _codes(classes, pm.spec)
     names = _names(aliases, codes, pm.spec)
-    with LabelMap(pm, rule, cleanup) as labels:
+    with LabelMap(pm, rule, cleanup, corrected=corrected) as labels:
         request = ExportRequest(labels, codes, names, place, with_paths)
         parts = [(request, target)]
-        if is_label and not pm.spec.exclusive:
+        if is_label and not labels.exclusive:
             parts = _one_a_class(request, target)
         for _, where in parts:
             check_free(where, is_folder=chosen.is_folder, overwrite=overwrite)
@@ -139,8 +145,6 @@ def export_steps(
                         # A run may have begun meanwhile: from here on none can.
                         held.callback(WriterLock.acquire(_home_of(where)).release)
                 if is_label:
-                    from napari_wsiseg.export.omezarr import list_label
-
                     list_label(_home_of(where), where.name)
     yield Step("done", 1.0)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
 import sqlite3
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +12,11 @@ from pathlib import Path
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
-from napari_wsiseg.store.files import sync_file, sync_folder, sync_tree
+from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
+from napari_wsiseg.store.label_images import CORRECTED, LABELS
 
-LABELS = "labels"
-"""Where an OME-Zarr image, and so a result, keeps its label images."""
-
-_ATTEMPTS, _BETWEEN = 20, 0.05
+# See `remove_partial`.
+_LOOKS_AFTER_FAILURE = 3
 
 
 def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
@@ -52,7 +49,8 @@ def is_label_image(path: Path, pm: ProbabilityMap) -> bool:
     Raises
     ------
     ExportError
-        If it is in another result, elsewhere in this one, or the run's tissue mask.
+        If it is in another result, elsewhere in this one, the run's tissue mask or the
+        corrected labels.
     """
     home = _result_around(path)
     if home is None:
@@ -66,6 +64,8 @@ def is_label_image(path: Path, pm: ProbabilityMap) -> bool:
         )
     if folder.name == Path(TISSUE).name:
         raise ExportError(f"{path} is the run's tissue mask; choose another name.")
+    if folder.name == Path(CORRECTED).name:
+        raise ExportError(f"{path} is for what is corrected by hand; choose another name.")
     return True
 
 
@@ -85,6 +85,7 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
     """
     check_free(path, is_folder=is_folder, overwrite=overwrite)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    looks = _LOOKS_AFTER_FAILURE
     try:
         yield partial
         if is_folder:
@@ -93,13 +94,14 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
             sync_file(partial)
         _publish(partial, path)
         sync_folder(path.absolute().parent)
+        looks = 1
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"{path} cannot be written ({reason}); check the folder, its rights and its space."
         ) from error
     finally:
-        _remove(partial)
+        remove_partial(partial, looks)
 
 
 @contextmanager
@@ -122,21 +124,3 @@ def _publish(partial: Path, path: Path) -> None:
         aside.rename(path)
         raise
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _remove(partial: Path) -> None:
-    """Remove what a writer left, and what it kept beside that under longer names.
-
-    Where one of Zarr's writes fails, others may still be on their way in its threads, and
-    make a folder anew that was just removed: so it is looked for until nothing comes back.
-    """
-    for _ in range(_ATTEMPTS):
-        left = list(partial.parent.glob(f"{glob.escape(partial.name)}*"))
-        if not left:
-            return
-        for path in left:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        time.sleep(_BETWEEN)

@@ -22,16 +22,18 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from napari_wsiseg.errors import ExportError
-from napari_wsiseg.export.label_pyramid import histogram
 from napari_wsiseg.export.qupath_script import check_script, write_script
 from napari_wsiseg.export.request import ExportRequest, Step
 from napari_wsiseg.export.tiff_metadata import ome_metadata
 from napari_wsiseg.export.tiff_planes import TILE, Labels, Planes, Probabilities
 from napari_wsiseg.geometry import Region
+from napari_wsiseg.labels.pyramid import histogram
 from napari_wsiseg.validation import raises
 
 # Tiles that are read at once.
 _PANEL = 8 * TILE
+# Bytes that tifffile holds at once of what it packs or unpacks: unless told it takes 256 MB.
+_BUFFER = 8 << 20
 _LOOK = 0.1
 
 
@@ -78,6 +80,8 @@ class TiffWriter:
         if not request.codes:
             raise ExportError("No class is exported; name one at least.")
         if self.content == "probabilities":
+            if request.labels.corrections:
+                raise ExportError("Probabilities are the model's, not corrected; export labels.")
             yield from _write(request, Probabilities(request), partial, target, 0.0)
             return
         check_script(target)
@@ -179,6 +183,7 @@ def _write_tiff(path: Path, planes: Planes, metadata: dict[str, Any], written: _
                 tile=(TILE, TILE),
                 photometric="minisblack",
                 compression="zlib",
+                buffersize=_BUFFER,
                 software=metadata["Creator"],
                 **scale,
                 **place,
@@ -244,7 +249,7 @@ def _tiles(path: Path, planes: Planes) -> Iterator[tuple[int, int, NDArray[Any]]
         for level, plane in np.ndindex(len(levels), planes.count):
             size, page = planes.sizes[level], levels[level].pages[plane]
             assert page is not None  # noqa: S101 - the shapes say that it is there
-            for tile, place, _ in page.segments(maxworkers=1):
+            for tile, place, _ in page.segments(maxworkers=1, buffersize=_BUFFER):
                 if tile is not None:
                     top, left = place[2:4]
                     yield level, plane, tile[0, : size.height - top, : size.width - left, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import napari_wsiseg
+from napari_wsiseg._version import __version__
 from napari_wsiseg.export.provenance import provenance
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.export.tiff_planes import Planes
@@ -35,7 +35,7 @@ def ome_metadata(request: ExportRequest, planes: Planes, name: str) -> dict[str,
         channel["Color"] = [_ome_color(request.rgb(code)) for (code,) in planes.codes]
     metadata: dict[str, Any] = {
         "axes": "CYX" if planes.leading else "YX",
-        "Creator": f"napari-wsiseg {napari_wsiseg.__version__}",
+        "Creator": f"napari-wsiseg {__version__}",
         "Name": _printable(name),
         "Description": _printable(f"{planes.meaning} {RESEARCH_USE}"),
         "Channel": channel,

@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from napari_wsiseg.errors import ExportError
-from napari_wsiseg.export.label_pyramid import (
-    NOT_ANALYSED,
-    OUTSIDE,
-    LabelPyramid,
-    fill,
-    level_arrays,
-    pyramid_sizes,
-)
+from napari_wsiseg.export.label_pyramid import NOT_ANALYSED, OUTSIDE, fill
 from napari_wsiseg.export.request import ExportRequest
 from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.labels.pyramid import LabelPyramid, level_arrays, pyramid_sizes
 from napari_wsiseg.spec import FULL_DENSITY
 
 TILE = 512
@@ -98,7 +92,8 @@ class Labels:
         values = [f"{code} = {request.names[code]}" for code in request.codes]
         if not_analysed is not None:
             values.append(f"{NOT_ANALYSED} = {OUTSIDE}")
-        self.meaning = f"Pixels are predicted labels: 0 = none, {', '.join(values)}."
+        made = "labels corrected by hand" if request.labels.corrections else "predicted labels"
+        self.meaning = f"Pixels are {made}: 0 = none, {', '.join(values)}."
 
     @property
     def count(self) -> int:

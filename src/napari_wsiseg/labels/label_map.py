@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +20,9 @@ from napari_wsiseg.errors import ExportError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels.clean import Cleaner, Labelled
 from napari_wsiseg.labels.cleanup import Cleanup
+from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.labels.decide import decide, decide_masks
+from napari_wsiseg.labels.record import Correction
 from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule
 
 if TYPE_CHECKING:
@@ -60,12 +62,19 @@ class LabelMap:
         What is done to labels then; None: nothing.
     level
         Of the pyramid.
+    corrected
+        Read the labels that were corrected by hand (see `correct`). They have been decided
+        already: `rule` gives way to the one that they were made with. A pixel with a label
+        counts as analysed tissue there: a person has looked at it and named it. Coarse
+        levels show the label that most of the pixels under them have.
 
     Raises
     ------
     JobError
         If the rule names a class that the model does not have, or if something is to be
         cleaned and the slide has no scale.
+    StoreError
+        If nothing was corrected, or the corrected labels are damaged.
     """
 
     def __init__(
@@ -75,9 +84,12 @@ class LabelMap:
         cleanup: Cleanup | None = None,
         *,
         level: int = 0,
+        corrected: bool = False,
     ) -> None:
-        rule.thresholds_for(pm.spec)
-        self.pm, self.rule, self.level = pm, rule, level
+        self._corrected = CorrectedLabels.open(pm) if corrected else None
+        self.rule = rule if self._corrected is None else self._corrected.rule
+        self.rule.thresholds_for(pm.spec)
+        self.pm, self.level = pm, level
         self.cleanup = cleanup or Cleanup()
         mpp = None if pm.mpp is None else YX(*(value * 2**level for value in pm.mpp))
         self._in_pixels = None if self.cleanup.is_empty else self.cleanup.at(mpp)
@@ -90,11 +102,21 @@ class LabelMap:
         return self.pm.layout.sizes[self.level]
 
     @property
+    def corrections(self) -> tuple[Correction, ...]:
+        """What was corrected by hand in these labels; empty where they are the model's."""
+        return () if self._corrected is None else self._corrected.corrections
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a pixel has one label at most; corrected ones always have."""
+        return self.pm.spec.exclusive or self._corrected is not None
+
+    @property
     def layers(self) -> tuple[tuple[int, ...], ...]:
         """The labels that each layer may hold, in the classes' order."""
         spec = self.pm.spec
         codes = tuple(i + 1 for i in range(len(spec.classes)) if i != spec.background)
-        return (codes,) if spec.exclusive else tuple((code,) for code in codes)
+        return (codes,) if self.exclusive else tuple((code,) for code in codes)
 
     def strips(self) -> Iterator[Region]:
         """Rows of chunks from the top, as wide as the map."""
@@ -126,7 +148,7 @@ class LabelMap:
                 dtype=np.uint8,
                 compressors=ZstdCodec(level=1),
             )
-            yield from Cleaner(self._decided, self.size, self._in_pixels, target, side).steps()
+            yield from Cleaner(self._to_clean, self.size, self._in_pixels, target, side).steps()
         except OSError as error:
             raise ExportError(
                 f"The cleaned labels cannot be kept in {tempfile.gettempdir()} "
@@ -144,20 +166,32 @@ class LabelMap:
         StoreError
             If the map cannot be read.
         """
-        block = self.pm.read(region, self.level)
         if self._in_pixels is None:
-            return LabelBlock(self._labels(block), block)
+            return self._found(region)
         for _ in self.prepare():
             pass
+        block = self._found(region).block if self._corrected else self.pm.read(region, self.level)
         assert self._cleaned is not None  # noqa: S101 - that is what was prepared
         layers = slice(len(self.layers))
         return LabelBlock(np.asarray(self._cleaned[layers, *region.slices]), block)
 
-    def _decided(self, region: Region) -> Labelled:
-        block = self.pm.read(region, self.level)
+    def _to_clean(self, region: Region) -> Labelled:
+        found = self._found(region)
+        block = found.block
         return Labelled(
-            self._labels(block), block.analysed if self.rule.clip_to_tissue else block.coverage
+            found.labels, block.analysed if self.rule.clip_to_tissue else block.coverage
         )
+
+    def _found(self, region: Region) -> LabelBlock:
+        """The labels before they are cleaned."""
+        block = self.pm.read(region, self.level)
+        if self._corrected is None:
+            return LabelBlock(self._labels(block), block)
+        labels = self._corrected.read(region, self.level)
+        named = labels > 0
+        tissue = None if block.tissue is None else block.tissue | named
+        block = replace(block, coverage=block.coverage | named, tissue=tissue)
+        return LabelBlock(labels[None], block)
 
     def _labels(self, block: MapBlock) -> NDArray[np.uint8]:
         asked = (block.values, block.coverage, block.tissue, self.pm.spec, self.rule)

@@ -102,7 +102,9 @@ def load_preset(path: str | os.PathLike[str], spec: ModelSpec) -> DecisionRule:
             f"The preset {file} cannot be read ({error.strerror}); check the name."
         ) from error
     except ValidationError as error:
-        raise JobError(f"{file} is no preset: {sentence(error, 'a preset')}") from error
+        is_json = error.errors()[0]["type"] != "json_invalid"
+        why = sentence(error, "a preset") if is_json else "it is not JSON; choose another file."
+        raise JobError(f"{file} is no preset: {why}") from error
     if preset.classes != spec.classes or preset.unit != threshold_unit(spec):
         raise JobError(
             f"{file} is a preset for model {preset.model!r} with the classes "

@@ -38,6 +38,7 @@ def measure(
     *,
     regions: None = ...,
     estimate: bool = ...,
+    corrected: bool = ...,
 ) -> AreaTable: ...
 
 
@@ -49,6 +50,7 @@ def measure(
     *,
     regions: Sequence[NamedRegion | Region | Polygon],
     estimate: bool = ...,
+    corrected: bool = ...,
 ) -> list[AreaTable]: ...
 
 
@@ -59,6 +61,7 @@ def measure(
     *,
     regions: Sequence[NamedRegion | Region | Polygon] | None = None,
     estimate: bool = False,
+    corrected: bool = False,
 ) -> AreaTable | list[AreaTable]:
     """Areas of a map's classes within the tissue, from level 0.
 
@@ -80,6 +83,9 @@ def measure(
         Numbers at once in place of the right ones: from the pyramid level nearest 2 Mpx, and
         a sample of level 0 that tells how far its averages are off. With a clean-up there is
         no such sample.
+    corrected
+        Measure the labels that were corrected by hand (see `correct`), which have their rule
+        already. What has a label there counts as analysed tissue, wherever it lies.
 
     Raises
     ------
@@ -89,17 +95,13 @@ def measure(
     ExportError
         If the labels have to be cleaned, and the disk refuses.
     StoreError
-        If the map cannot be read.
+        If the map cannot be read, or nothing was corrected.
     """
     wanted = None if regions is None else named(regions)
     shapes = _shapes(wanted)
-    if estimate:
-        counts = estimated_counts(pm, rule, cleanup, shapes)
-    else:
-        with LabelMap(pm, rule, cleanup) as labels:
-            counts = counted(labels, shapes)
-    is_cleaned = cleanup is not None and not cleanup.is_empty
-    make = _Tables(pm, rule, is_cleaned=is_cleaned, estimated=estimate)
+    with LabelMap(pm, rule, cleanup, corrected=corrected) as labels:
+        counts = estimated_counts(labels, shapes) if estimate else counted(labels, shapes)
+        make = _Tables(labels, estimated=estimate)
     return make.table(counts[0]) if wanted is None else make.tables(wanted, counts)
 
 
@@ -146,9 +148,7 @@ class Measuring:
 
     def tables(self) -> list[AreaTable]:
         """What was found, when the steps have come to their end."""
-        labels, counts = self._labels, self._count.totals
-        is_cleaned = not labels.cleanup.is_empty
-        make = _Tables(labels.pm, labels.rule, is_cleaned=is_cleaned, estimated=False)
+        counts, make = self._count.totals, _Tables(self._labels, estimated=False)
         if self._regions is None:
             return [make.table(counts[0])]
         return make.tables(self._regions, counts)
@@ -161,12 +161,12 @@ def _shapes(regions: Sequence[NamedRegion] | None) -> list[Shape | None]:
 class _Tables:
     """Makes tables of counts."""
 
-    def __init__(
-        self, pm: ProbabilityMap, rule: DecisionRule, *, is_cleaned: bool, estimated: bool
-    ) -> None:
-        self._pm, self._is_cleaned, self._estimated = pm, is_cleaned, estimated
-        self._thresholds = rule.thresholds_for(pm.spec)
-        spec = pm.spec
+    def __init__(self, labels: LabelMap, *, estimated: bool) -> None:
+        self._pm, self._estimated = labels.pm, estimated
+        self._corrected = bool(labels.corrections)
+        self._is_plain = labels.cleanup.is_empty and not self._corrected
+        spec = labels.pm.spec
+        self._thresholds = labels.rule.thresholds_for(spec)
         self._labelled = [i for i in range(len(spec.classes)) if i != spec.background]
 
     def tables(self, regions: Sequence[NamedRegion], counts: Sequence[Counts]) -> list[AreaTable]:
@@ -198,6 +198,7 @@ class _Tables:
             None if region is None else region.name,
             None if region is None else region.kind,
             self._estimated,
+            self._corrected,
         )
 
     def _stains(self, counts: Counts) -> Iterator[StainRow]:
@@ -212,5 +213,5 @@ class _Tables:
                 self._pm.spec.classes[index],
                 FULL_DENSITY * threshold,
                 values * full / pixels if pixels >= 0.5 else None,
-                () if self._is_cleaned else tuple(zip(densities, fractions, strict=True)),
+                tuple(zip(densities, fractions, strict=True)) if self._is_plain else (),
             )

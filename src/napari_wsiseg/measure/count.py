@@ -113,7 +113,8 @@ class Counter:
         self.extents = [self._extent(shape) for shape in shapes]
         spec = labels.pm.spec
         self.classes, self.chunk = len(spec.classes), labels.pm.grid.chunk >> labels.level
-        is_plain_stain = spec.activation == "stain" and labels.cleanup.is_empty
+        is_plain = labels.cleanup.is_empty and not labels.corrections
+        is_plain_stain = spec.activation == "stain" and is_plain
         self._beside = _rules_beside(spec, labels.rule) if is_plain_stain else ()
 
     def _extent(self, shape: Shape | None) -> Region:
@@ -131,8 +132,10 @@ class Counter:
             met = np.flatnonzero((tops < strip.bottom) & (bottoms > strip.top)).tolist()
             if not met:
                 continue
-            # Coarse chunks are few, and hold what many fine ones were owed.
-            owed = self._pm.grid.owed[row] > 0 if level == 0 else None
+            # Coarse chunks are few, and hold what many fine ones were owed; a person may paint
+            # anywhere.
+            is_sparse = level == 0 and not self._labels.corrections
+            owed = self._pm.grid.owed[row] > 0 if is_sparse else None
             chunks = -(-strip.size.width // side)
             for first, end, is_owed in _runs(owed, chunks):
                 right = min(end * side, strip.right)

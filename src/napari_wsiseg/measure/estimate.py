@@ -20,7 +20,6 @@ from napari_wsiseg.labels import LabelMap
 from napari_wsiseg.measure.count import Counter, Counts, Part, ReadPart, around, counted, workers
 
 if TYPE_CHECKING:
-    from napari_wsiseg.labels import Cleanup, DecisionRule
     from napari_wsiseg.regions import Shape
     from napari_wsiseg.store import ProbabilityMap
 
@@ -32,22 +31,20 @@ _LEAST, _MOST, _BATCH = 32, 256, 16
 Chunk = tuple[int, int]
 
 
-def estimated_counts(
-    pm: ProbabilityMap,
-    rule: DecisionRule,
-    cleanup: Cleanup | None,
-    shapes: Sequence[Shape | None],
-) -> list[Counts]:
-    """About what a count of level 0 would find in each region; None: the whole slide.
+def estimated_counts(labels: LabelMap, shapes: Sequence[Shape | None]) -> list[Counts]:
+    """About what a count of these labels would find in each region; None: the whole slide.
 
     The same numbers every time. Small maps are counted. After a clean-up, which needs the
     whole map, the numbers are those of the coarse level alone.
     """
-    level = _level(pm)
+    pm, level = labels.pm, _level(labels.pm)
     if level == 0 or np.count_nonzero(pm.grid.owed) <= _LEAST:
-        with LabelMap(pm, rule, cleanup) as labels:
-            return counted(labels, shapes)
-    with LabelMap(pm, rule, cleanup, level=level) as coarse, LabelMap(pm, rule) as fine:
+        return counted(labels, shapes)
+    cleanup, corrected = labels.cleanup, bool(labels.corrections)
+    with (
+        LabelMap(pm, labels.rule, cleanup, level=level, corrected=corrected) as coarse,
+        LabelMap(pm, labels.rule, corrected=corrected) as fine,
+    ):
         for _ in coarse.prepare():
             pass
         counter = Counter(coarse, shapes)

@@ -52,8 +52,8 @@ class StainRow:
         Mean density within its area; None where that is empty.
     beside
         A lower and a higher threshold, each with the fraction of the analysed tissue that
-        reaches it: how much hangs on the threshold. Empty after a clean-up: each would
-        need one of its own.
+        reaches it: how much hangs on the threshold. Empty after a clean-up and after
+        corrections: each would need its own.
     """
 
     name: str
@@ -67,7 +67,7 @@ class AreaTable:
     """What `measure` finds in a slide, or in a region of it.
 
     Analysed tissue is what lies inside the tissue mask (anywhere, where no mask was used)
-    and is covered by the model.
+    and is covered by the model; of corrected labels, also what has a label.
 
     Parameters
     ----------
@@ -82,6 +82,8 @@ class AreaTable:
         Name and class of the region; None for the whole slide.
     estimated
         Whether the numbers are an estimate, for the eye alone: files never hold them.
+    corrected
+        Whether a person has corrected the labels.
     """
 
     rows: tuple[AreaRow, ...]
@@ -91,6 +93,7 @@ class AreaTable:
     region: str | None = None
     region_class: str | None = None
     estimated: bool = False
+    corrected: bool = False
 
     def __getitem__(self, name: str) -> AreaRow:
         for row in self.rows:

@@ -38,8 +38,9 @@ def _sentence(areas: AreaTable, stain: StainRow) -> str:
     if stain.beside:
         (low, most), (high, least) = stain.beside
         beside = f"; {100 * most:.1f}-{100 * least:.1f} % at {low:.2f}-{high:.2f}"
+    by_hand = ", corrected by hand" if areas.corrected else ""
     about = "about " if areas.estimated else ""
     return (
         f"{name}-{kind} area {about}{100 * (row.fraction or 0):.1f} % of tissue{mm2} at {name} "
-        f"OD >= {stain.threshold:.2f}{mean}{beside}"
+        f"OD >= {stain.threshold:.2f}{by_hand}{mean}{beside}"
     )

@@ -5,10 +5,12 @@ Knows no map, only paths, keys and bytes.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator
@@ -31,6 +33,10 @@ PARTIAL = ".partial"
 
 
 _SYNCS = 16
+_ATTEMPTS, _BETWEEN = 20, 0.05
+
+LOOKS_AFTER_FAILURE = 3
+"""How often `remove_partial` looks in vain where one of Zarr's writes has failed."""
 
 
 @contextmanager
@@ -76,6 +82,27 @@ def sync_tree(folder: Path) -> None:
 def partial_name(path: Path) -> Path:
     """A temporary name beside `path` that nobody else takes."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+
+
+def remove_partial(partial: Path, looks: int = 1) -> None:
+    """Remove what a writer left, and what it kept beside that under longer names.
+
+    Where one of Zarr's writes fails, others may still be on their way in its threads, and
+    make a folder anew that was just removed: so it is looked for until so many looks in a
+    row find nothing.
+    """
+    quiet = 0
+    for _ in range(_ATTEMPTS):
+        left = list(partial.parent.glob(f"{glob.escape(partial.name)}*"))
+        quiet = 0 if left else quiet + 1
+        if quiet == looks:
+            return
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        time.sleep(_BETWEEN)
 
 
 def write_durably(path: Path, data: bytes) -> None:

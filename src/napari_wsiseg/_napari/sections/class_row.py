@@ -126,6 +126,11 @@ class ClassRow(QWidget):
         self.number.setValue(self._threshold * self._scale)
         self.number.blockSignals(False)
 
+    def set_adjustable(self, adjustable: bool) -> None:
+        """Whether the threshold decides anything."""
+        self.slider.setEnabled(adjustable)
+        self.number.setEnabled(adjustable)
+
     def show_area(self, share: str, area: str) -> None:
         """Show its part of the tissue and its area in words."""
         self.share.setText(share)

@@ -48,6 +48,7 @@ class ResultSection(Section):
     open_asked = Signal()
     result_chosen = Signal(object)
     beside_toggled = Signal(bool)
+    corrected_toggled = Signal(bool)
     threshold_moved = Signal(int, float, bool)
     shown_toggled = Signal(int, bool)
     heatmap_chosen = Signal(object)
@@ -84,6 +85,14 @@ class ResultSection(Section):
         self._rows.setSpacing(4)
         self.rows.addWidget(self.body)
         self.classes: dict[int, ClassRow] = {}
+        self.corrected = QCheckBox("As corrected by hand")
+        named(
+            self.corrected,
+            "As corrected by hand",
+            "Show, measure and export the classes as they were corrected; thresholds rest then.",
+        )
+        self.corrected.toggled.connect(self.corrected_toggled)
+        self._rows.addWidget(self.corrected)
         self._class_rows = QVBoxLayout()
         self._class_rows.setSpacing(2)
         self._add_measured_in()
@@ -172,6 +181,16 @@ class ResultSection(Section):
         self.beside.blockSignals(True)
         self.beside.setChecked(on)
         self.beside.blockSignals(False)
+
+    def show_corrected(self, *, possible: bool, on: bool) -> None:
+        """Whether there are corrections, and whether they show; says nothing."""
+        self.corrected.setVisible(possible)
+        self.corrected.blockSignals(True)
+        self.corrected.setChecked(on)
+        self.corrected.blockSignals(False)
+        for row in self.classes.values():
+            row.set_adjustable(not on)
+        self.presets.setEnabled(not on)
 
     def show_spec(self, spec: ModelSpec, rule: DecisionRule, hidden: Sequence[int]) -> None:
         """A row for each class of this model."""
