@@ -117,14 +117,18 @@ class TestASmallSlide:
     def test_pause_holds_it_and_loses_nothing(self, driver, model, slide) -> None:
         run_section = driver.dock.run_section
         driver.segment()
-        driver.wait(lambda: model.calls == 1)
+        model.let()
+        driver.wait(lambda: model.calls == 2)
         driver.click(run_section.pause)
         assert run_section.state.text() == "Paused; nothing is lost."
         assert run_section.pause.text() == "Resume"
         model.free()
-        driver.wait_for_patches(5)
+        driver.wait_for_patches(10)
+        # Nothing more comes from the run; the row that it has finished is shown.
+        layers = driver.dock.results.current
+        driver.wait(lambda: layers.pm.finished[0].all() and layers.labels._slice.image.raw.any())
         assert driver.dock.runs.runner.is_paused
-        assert model.calls == 1
+        assert model.calls == 2
         assert run_section.state.text() == "Paused; nothing is lost."
         driver.click(run_section.pause)
         assert run_section.pause.text() == "Pause"
