@@ -102,6 +102,11 @@ class Driver:
         self.show(widget)
         self.qtbot.mouseClick(widget, Qt.MouseButton.LeftButton, pos=self._hot(widget))
 
+    def click_outside(self, widget: QWidget) -> None:
+        """A button of the window around the dock."""
+        assert widget.isVisible()
+        self.qtbot.mouseClick(widget, Qt.MouseButton.LeftButton)
+
     def choose(self, box: QComboBox, text: str) -> None:
         """The entry that begins so, from the list that opens."""
         self.show(box)
