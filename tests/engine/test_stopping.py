@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from engine.engine_cases import PositionModel, picture, slide_of
 from napari_wsiseg import loading, memory
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import fields, plan, run, segment
-from napari_wsiseg.errors import ModelError, StoreError
+from napari_wsiseg.errors import ModelError, SlideError, StoreError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.memory import MachineMemory
@@ -143,6 +144,30 @@ def test_a_reader_that_breaks_keeps_the_finished_rows(
         assert stopped.status == "failed"
         assert stopped.finished[:3].all()
     goes_on(job, whole)
+
+
+@pytest.mark.parametrize("call", [0, 5])
+def test_a_slide_that_goes_away_is_no_damage(tmp_path: Path, call: int) -> None:
+    """A drive that is unplugged: what is left is computed when the slide is there again."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(600, 40), tile=(16, 48), photometric="rgb")
+    data = path.read_bytes()
+    job = SegmentationJob(output=tmp_path / "out" / "a.ome.zarr", tissue="none", batch_size=2)
+
+    class Unplugging(Failing):
+        def predict(self, patches: torch.Tensor) -> torch.Tensor:
+            if len(self.calls) == call:
+                os.truncate(path, 0)
+                path.unlink()
+            return super().predict(patches)
+
+    with pytest.raises(SlideError, match="is not there any more"):
+        run(job, path, Unplugging(-1, KeyboardInterrupt()))
+    path.write_bytes(data)
+    with run(job, path, position_model()) as result:
+        assert result.status == "complete"
+        assert not result.failed_patches
+        assert result.coverage[0].compute().all()
 
 
 def test_a_full_disk_keeps_the_finished_rows(

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg._napari.runs import told
-from napari_wsiseg.errors import WsisegError
+from napari_wsiseg.errors import ExportError, WsisegError
 
 if TYPE_CHECKING:
     from napari_wsiseg._napari.switch import Switch
     from napari_wsiseg.export import Step
     from napari_wsiseg.labels import Cleanup, DecisionRule
     from napari_wsiseg.store import ProbabilityMap
+
+_OUT_OF_MEMORY = (
+    "There was not enough memory for the export; close other programs, and export again: nothing "
+    "half-written is left."
+)
 
 
 @dataclass(frozen=True)
@@ -82,4 +87,4 @@ def export_run(order: ExportOrder, switch: Switch) -> Generator[Step, None, Expo
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001 - see above
-        return ExportEnd(None, (), told(error))
+        return ExportEnd(None, (), told(error, ExportError, _OUT_OF_MEMORY))

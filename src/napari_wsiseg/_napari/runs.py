@@ -112,17 +112,19 @@ def run_steps(
         return RunEnd("failed", result, told(error))
 
 
-def told(error: BaseException) -> WsisegError:
-    """The error as one of ours: a sentence that says what to do."""
+def told(
+    error: BaseException,
+    kind: type[WsisegError] = InferenceError,
+    out_of_memory: str = (
+        "There was not enough memory; lower the memory threshold or the batch size, close "
+        "other programs, and click Segment again: what is finished is kept."
+    ),
+) -> WsisegError:
+    """The error as one of ours, of this kind where it was not: a sentence that says what to do."""
     if isinstance(error, WsisegError):
         return error
-    if isinstance(error, MemoryError):
-        ours = InferenceError(
-            "There was not enough memory; lower the memory threshold or the batch size, close "
-            "other programs, and click Segment again: what is finished is kept."
-        )
-    else:
-        ours = InferenceError(f"{type(error).__name__}: {reason(error)}.")
+    words = f"{type(error).__name__}: {reason(error)}."
+    ours = kind(out_of_memory if isinstance(error, MemoryError) else words)
     ours.__cause__ = error
     return ours
 

@@ -20,8 +20,10 @@ class Switch:
 
     def hold(self) -> None:
         """Hold until `go` or `stop`."""
-        if not self._stopped.is_set():
-            self._go.clear()
+        self._go.clear()
+        # Stopped before, or meanwhile: it must not wait.
+        if self._stopped.is_set():
+            self._go.set()
 
     def go(self) -> None:
         """Go on."""

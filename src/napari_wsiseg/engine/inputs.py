@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.config import SegmentationJob
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.errors import JobError, SlideError
 from napari_wsiseg.grid import Mask
 from napari_wsiseg.models import Segmenter, check_stains, load_model, models
 from napari_wsiseg.slides import Slide, open_slide
@@ -102,6 +102,27 @@ def opened(
         if tissue is not None and not isinstance(tissue, TissueMask):
             tissue = np.asarray(tissue)
         yield Inputs(job, reader, spec, model, tissue, prior)
+
+
+def check_there(slide: Slide) -> None:
+    """A slide that is gone costs all that is left, and is no matter of damaged parts.
+
+    Raises
+    ------
+    SlideError
+        If it was closed, or its file is not there any more.
+    """
+    path = slide.info.path
+    if getattr(slide, "closed", False):
+        problem = "it was closed"
+    elif path is not None and not os.path.exists(path):  # noqa: PTH110 - of no disk it says no
+        problem = f"{path} is not there any more"
+    else:
+        return
+    raise SlideError(
+        f"{slide.info.stem} cannot be read on: {problem}; what is finished is kept, open the slide "
+        "again and run it on."
+    )
 
 
 def prior_result(job: SegmentationJob) -> ProbabilityMap | None:

@@ -10,7 +10,13 @@ from pathlib import Path
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.identity import provenance, public_job, run_values
 from napari_wsiseg.engine.inference import Prediction, Predictor
-from napari_wsiseg.engine.inputs import ModelSource, SlideSource, TissueSource, opened
+from napari_wsiseg.engine.inputs import (
+    ModelSource,
+    SlideSource,
+    TissueSource,
+    check_there,
+    opened,
+)
 from napari_wsiseg.engine.plan import fitted_model, resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
 from napari_wsiseg.engine.runplan import RunPlan
@@ -226,6 +232,8 @@ class _Run:
 
     def _predictions(self, loader: PatchLoader) -> Iterator[Prediction]:
         for batch in loader:
+            if batch.failed:
+                check_there(self._slide)
             yield self._predictor(batch)
 
     def _write(

@@ -200,7 +200,7 @@ def _number(
     whole = np.concatenate([above[None], labels])
     numbers, count = label(whole, background=0, connectivity=1, return_num=True)
     numbers = numbers.astype(np.int32, copy=False)
-    # Pixels come in runs: to count those takes a tenth of the time and no array as large.
+    # Pixels come in runs: to count those takes a fifth of the time and no array as large.
     first = _runs(numbers)
     codes = np.zeros(count + 1, np.uint8)
     codes[numbers.ravel()[first]] = whole.ravel()[first]

@@ -22,17 +22,13 @@ from napari_wsiseg.export.formats import FORMATS
 _PER = {"One outline a class": "class", "One outline an object": "object"}
 _OBJECTS = {"Annotations (editable)": "annotation", "Detections (quick)": "detection"}
 _CONTENT = {"Labels": "labels", "Scores": "probabilities"}
-_ORIGIN = {
-    "As the format's readers expect": None,
-    "Corner of the slide": "slide",
-    "Corner of the scanned part": "bounds",
-}
-# Which options a format has.
+_ORIGIN = {"slide": "Corner of the slide", "bounds": "Corner of the scanned part"}
+# Which options of ours a format has, beside its origins.
 _HAS = {
-    "geojson": ("per", "object_type", "simplify_um", "qupath", "origin"),
-    "ome-tiff": ("content", "origin"),
-    "ome-zarr": ("inside", "origin"),
-    "annotation-store": ("per", "simplify_um", "origin"),
+    "geojson": ("per", "object_type", "simplify_um", "qupath"),
+    "ome-tiff": ("content",),
+    "ome-zarr": ("inside",),
+    "annotation-store": ("per", "simplify_um"),
     "csv": (),
     "png": (),
 }
@@ -97,7 +93,6 @@ class ExportSection(Section):
         self.content = Choice("Content", "Labels, or the scores of all classes.")
         self.content.offer(list(_CONTENT.items()), "labels")
         self.origin = Choice("Origin", "QuPath's origin is the corner of the scanned part.")
-        self.origin.offer(list(_ORIGIN.items()), None)
         self.simplify = QDoubleSpinBox()
         self.simplify.setRange(0, 100)
         self.simplify.setDecimals(2)
@@ -148,9 +143,11 @@ class ExportSection(Section):
         self.show_correcting(correcting=False)
 
     def _show_options(self) -> None:
-        has = _HAS[self.format.value]
+        has, origins = _HAS[self.format.value], FORMATS[self.format.value].origins
+        self.origin.offer([(_ORIGIN[origin], origin) for origin in origins], origins[0])
         for name, control in self._options.items():
             self._form.setRowVisible(control, name in has)
+        self._form.setRowVisible(self.origin, len(origins) > 1)
 
     def _tell(self) -> None:
         has = _HAS[self.format.value]
@@ -159,11 +156,9 @@ class ExportSection(Section):
             "object_type": self.object_type.value,
             "content": self.content.value,
             "simplify_um": self.simplify.value(),
-            "origin": self.origin.value,
         }
         options = {name: value for name, value in values.items() if name in has}
-        if options.get("origin", 0) is None:
-            del options["origin"]
+        options["origin"] = self.origin.value
         if "qupath" in has and self.qupath.isChecked():
             options["aliases"] = "qupath"
         inside = "inside" in has and self.inside.isChecked()
