@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from magicgui.types import FileDialogMode
-from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, Label, SpinBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.panel import PanelModel
-from napari_wsiseg._napari.sections.parts import folding, narrow
+from napari_wsiseg._napari.sections.parts import folding, named, narrow
 
 _CHOOSES = 0
 
@@ -87,23 +87,33 @@ class AdvancedSection(QWidget):
             "written beside it, unless it is to be replaced.",
         )
         self.all_units = CheckBox(
-            text="Offer levels and scales as resolutions",
-            tooltip="A level is one of the sizes that the file holds; a scale of 0.5 is half the "
+            text="Offer levels and scales too",
+            tooltip="As resolutions, in section 3. A level is one of the sizes that the file holds; a scale of 0.5 is half the "
             "slide's full size.",
         )
-        self.form: Container[Any] = Container(
-            widgets=[
-                self.self_test, self.device, self.precision, self.batch_size, self.stride,
-                self.overlaps, self.output_folder, self.dtype, self.overwrite, self.all_units,
-            ],
-            labels=True,
-        )  # fmt: skip
-        for control in self.form:
-            control.native.setAccessibleName(control.label or control.name)
-        for box in self.form.native.findChildren(QComboBox):
-            narrow(box)
-        self.fold.addWidget(self.form.native)
+        self._lay_out()
         self._connect()
+
+    def _lay_out(self) -> None:
+        held = QWidget()
+        form = QFormLayout(held)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        for control in (
+            self.self_test, self.device, self.precision, self.batch_size, self.stride,
+            self.overlaps, self.output_folder, self.dtype, self.overwrite,
+        ):  # fmt: skip
+            named(control.native, control.label, control.tooltip or "")
+            form.addRow(control.label, control.native)
+        named(self.all_units.native, self.all_units.text, self.all_units.tooltip or "")
+        form.addRow(self.all_units.native)
+        self.output_folder.choose_btn.text = "Choose ..."
+        named(self.output_folder.choose_btn.native, "Choose the output folder")
+        named(self.output_folder.line_edit.native, "Output folder")
+        for box in held.findChildren(QComboBox):
+            narrow(box)
+        self.fold.addWidget(held)
 
     def _connect(self) -> None:
         def tell(name: str, control: Any, table: dict[str, Any] | None = None) -> None:

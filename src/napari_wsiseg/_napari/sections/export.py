@@ -22,7 +22,15 @@ from napari_wsiseg.export.formats import FORMATS
 _PER = {"One outline a class": "class", "One outline an object": "object"}
 _OBJECTS = {"Annotations (editable)": "annotation", "Detections (quick)": "detection"}
 _CONTENT = {"Labels": "labels", "Scores": "probabilities"}
-_ORIGIN = {"slide": "Corner of the slide", "bounds": "Corner of the scanned part"}
+_ORIGIN = {"slide": "Slide's corner", "bounds": "Scanned part's corner"}
+_NAMES = {
+    "geojson": "GeoJSON",
+    "ome-tiff": "OME-TIFF",
+    "ome-zarr": "OME-Zarr",
+    "annotation-store": "AnnotationStore",
+    "csv": "CSV",
+    "png": "PNG",
+}
 # Which options of ours a format has, beside its origins.
 _HAS = {
     "geojson": ("per", "object_type", "simplify_um", "qupath"),
@@ -65,9 +73,12 @@ class ExportSection(Section):
     correction_dropped = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("9  Export", parent)
+        super().__init__("9  Correct and export", parent)
+        self._add_correction()
         self.format = Choice("Format", "What the classes are written as.")
-        self.format.offer([(f"{f.name}: {f.text}", f.name) for f in FORMATS.values()], "geojson")
+        self.format.offer(
+            [(f"{_NAMES[f.name]}: {f.text}", f.name) for f in FORMATS.values()], "geojson"
+        )
         self.format.chosen.connect(lambda _: self._show_options())
         self.row(self.format)
         self._add_options()
@@ -81,7 +92,6 @@ class ExportSection(Section):
         self.rows.addWidget(self.bar)
         self.state = note(name="State of the export")
         self.rows.addWidget(self.state)
-        self._add_correction()
         self.show_idle()
         self._show_options()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -139,8 +139,7 @@ def _entry(name: str, color: str, *, is_background: bool) -> QWidget:
     layout.setContentsMargins(0, 0, 0, 0)
     chip = QLabel()
     chip.setPixmap(swatch(color, hollow=is_background))
-    text = QLabel(f"{name} (background, gets no colour)" if is_background else name)
-    text.setTextFormat(Qt.TextFormat.PlainText)
+    text = note(f"{name} (background, gets no colour)" if is_background else name, f"Class {name}")
     layout.addWidget(chip)
     layout.addWidget(text, 1)
     return line

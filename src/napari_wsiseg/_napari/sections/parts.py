@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 _SPACING = 4
+_LONG_WORD = 30
 
 
 class Section(QFrame):
@@ -79,11 +80,13 @@ def evenly(*widgets: QWidget) -> QWidget:
 
 def folding(title: str) -> QCollapsible:
     """A part that is folded away at first."""
-    made = QCollapsible(title)
+    # superqt paints its arrows once, in the colours of that moment: as text they follow the theme.
+    made = QCollapsible(expandedIcon=QIcon(), collapsedIcon=QIcon())
+    made.toggled.connect(lambda is_open: made.setText(f"{'▾' if is_open else '▸'}  {title}"))
+    made.setText(f"▸  {title}")
     made.setDuration(0)
-    made.setCollapsedIcon("▸")
-    made.setExpandedIcon("▾")
     made.setAccessibleName(title)
+    named(made.toggleButton(), title, "Click to show or to fold away.")
     for part in (made, made.content()):
         layout = part.layout()
         if layout is not None:
@@ -107,6 +110,8 @@ def note(text: str = "", name: str = "") -> QLabel:
 def say(label: QLabel, text: str) -> None:
     """Show a text in a `note`; an empty one takes no room."""
     label.setText(text)
+    # A path is one long word, which does not wrap.
+    label.setToolTip(text if any(len(word) > _LONG_WORD for word in text.split()) else "")
     label.setVisible(bool(text))
 
 

@@ -24,7 +24,27 @@ from napari_wsiseg.words import SCALE_SOURCES, in_mpp
 if TYPE_CHECKING:
     from napari_wsiseg.slides import SlideInfo
 
-_STAIN_NAMES = {"H&E": "H&E", "H-DAB": "H-DAB (immunohistochemistry)", "other": "Other"}
+# What OpenSlide and we call formats, as their makers do.
+_FORMATS = {
+    "aperio": "Aperio",
+    "array": "Image layer",
+    "dicom": "DICOM",
+    "generic-tiff": "TIFF",
+    "hamamatsu": "Hamamatsu",
+    "jpeg": "JPEG",
+    "leica": "Leica",
+    "mirax": "3DHISTECH MIRAX",
+    "ome-tiff": "OME-TIFF",
+    "ome-zarr": "OME-Zarr",
+    "philips": "Philips",
+    "png": "PNG",
+    "sakura": "Sakura",
+    "tiff": "TIFF",
+    "trestle": "Trestle",
+    "ventana": "Ventana",
+    "zeiss": "Zeiss",
+}
+_STAIN_NAMES = {"H&E": "H&E", "H-DAB": "H-DAB (IHC)", "other": "Other"}
 
 
 class SlideSection(Section):
@@ -62,8 +82,9 @@ class SlideSection(Section):
         self._add_mpp()
         self._add_stain()
         self.default = button(
-            "Always open such files with this plugin",
-            "Then files of slide scanners open here without a question. Not .tif and .zarr.",
+            "Always open slides this way",
+            "Then a slide scanner's file that you drop opens with this plugin, without a question. "
+            "Not .tif and .zarr: other things are called so too.",
             self.default_asked.emit,
         )
         self.default.hide()
@@ -111,13 +132,13 @@ class SlideSection(Section):
 
 
 def _about(info: SlideInfo) -> str:
-    kind = {"array": "image layer"}.get(info.vendor, info.vendor)
+    kind = _FORMATS.get(info.vendor, info.vendor)
     objective = "" if info.objective_power is None else f", {info.objective_power:g}x objective"
     lines = [f"{kind}, {info.size.width} x {info.size.height} px (width x height){objective}"]
     if info.mpp is None or info.mpp_source is None:
         lines.append(
-            "The file does not say how large a pixel is. Without it there are no mm², and models "
-            "run by level."
+            "The file does not say how large a pixel is. Without it areas are in pixels, not in "
+            "mm², and a trained model does not find its resolution."
         )
     else:
         lines.append(f"{in_mpp(info.mpp)}, {SCALE_SOURCES[info.mpp_source]}")
