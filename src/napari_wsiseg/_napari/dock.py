@@ -113,6 +113,8 @@ class SegmentDock(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        # The height depends on the width: a bar that came and went would change both for ever.
+        scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         scroll.setWidget(held)
         self._scroll = scroll
         notice = note(f"<small>{RESEARCH_USE}</small>", "Research use only")

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QProgressBar, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QProgressBar, QWidget
 
 from napari_wsiseg._napari.sections.parts import (
     Choice,
     Section,
     button,
+    form,
     menu_button,
     named,
     note,
@@ -80,7 +81,7 @@ class ExportSection(Section):
             [(f"{_NAMES[f.name]}: {f.text}", f.name) for f in FORMATS.values()], "geojson"
         )
         self.format.chosen.connect(lambda _: self._show_options())
-        self.row(self.format)
+        self.rows.addWidget(self.format)
         self._add_options()
         self.export = button("Export ...", "Choose a file and write it.", self._tell)
         self.stop = button(
@@ -121,15 +122,14 @@ class ExportSection(Section):
             "qupath": self.qupath,
             "inside": self.inside,
         }
-        held = QWidget()
-        self._form = QFormLayout(held)
-        self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        for control in self._options.values():
-            if isinstance(control, QCheckBox):
-                self._form.addRow(control)
-            else:
-                self._form.addRow(control.accessibleName(), control)
+        held, self._form = form(
+            *(
+                (control,)
+                if isinstance(control, QCheckBox)
+                else (control.accessibleName(), control)
+                for control in self._options.values()
+            )
+        )
         self.rows.addWidget(held)
 
     def _add_correction(self) -> None:

@@ -8,7 +8,7 @@ from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtGui import QPainter, QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QSlider, QWidget
 
-from napari_wsiseg._napari.sections.parts import Section, beside, named, note
+from napari_wsiseg._napari.sections.parts import Line, Section, named, note
 from napari_wsiseg.memory import MachineMemory
 
 _GB = 1e9
@@ -33,7 +33,7 @@ class MemorySection(Section):
         self.percent = QLabel()
         self.percent.setMinimumWidth(self.percent.fontMetrics().horizontalAdvance("100 %"))
         self.slider.valueChanged.connect(self._on_value)
-        self.rows.addWidget(beside(self.slider, self.percent))
+        self.rows.addWidget(Line(self.slider, self.percent))
         self.words = note(name="What the memory threshold means")
         self.words.show()
         self.bar = MemoryBar()
@@ -88,8 +88,9 @@ class MemoryBar(QLabel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setWordWrap(True)
         self.setContentsMargins(0, 2, 0, 2)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self._parts = (0.0, 0.0)
 
     def show_memory(self, memory: MachineMemory, own: int) -> None:

@@ -12,10 +12,10 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.sections.parts import (
     Choice,
+    Line,
     Section,
     button,
     clear,
-    evenly,
     folding,
     menu_button,
     note,
@@ -67,7 +67,7 @@ class ModelSection(Section):
             "A TorchScript file (.pt, .ts) with its description beside it.",
             self.file_asked.emit,
         )
-        self.row(self.models)
+        self.rows.addWidget(self.models)
         self.weights = menu_button(
             "Get weights",
             "The model's trained numbers: a file, or a download.",
@@ -76,7 +76,7 @@ class ModelSection(Section):
                 _DOWNLOAD: self.download_asked.emit,
             },
         )
-        self.rows.addWidget(evenly(self.open, self.weights))
+        self.rows.addWidget(Line(self.open, self.weights, stretch=None))
         self.rows.addWidget(self._about())
         self.warning = note(name="Warning about the model")
         self.state = note(name="State of the model")
@@ -96,9 +96,8 @@ class ModelSection(Section):
         layout.addWidget(self.legend)
         layout.addWidget(self.use)
         layout.addWidget(self.licence)
-        self.more = folding("About this model")
         self.description = note(name="Description of the model")
-        self.more.addWidget(self.description)
+        self.more = folding("About this model", self.description)
         layout.addWidget(self.more)
         return held
 

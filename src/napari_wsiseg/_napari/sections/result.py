@@ -21,10 +21,10 @@ from napari_wsiseg._napari.sections.class_row import ClassRow
 from napari_wsiseg._napari.sections.cleanup import CleanupBox
 from napari_wsiseg._napari.sections.parts import (
     Choice,
+    Line,
     Section,
     button,
     clear,
-    evenly,
     menu_button,
     named,
     note,
@@ -156,7 +156,7 @@ class ResultSection(Section):
         )
         copy = button("Copy table", "Copy the areas, to paste into a sheet.", self.copy_asked.emit)
         csv = button("Save CSV ...", "Save the areas as a table.", self.csv_asked.emit)
-        self._rows.addWidget(evenly(self.presets, copy, csv))
+        self._rows.addWidget(Line(self.presets, copy, csv, stretch=None))
 
     def show_nothing(self) -> None:
         """There is no result."""
@@ -192,6 +192,7 @@ class ResultSection(Section):
         """A row for each class of this model."""
         clear(self._class_rows)
         self.classes = {}
+        self.under_cursor.setMinimumHeight(0)
         thresholds = rule.thresholds_for(spec)
         for index in range(len(spec.classes)):
             if index == spec.background:
@@ -240,4 +241,7 @@ class ResultSection(Section):
 
     def show_cursor(self, text: str) -> None:
         """The scores under the cursor."""
-        self.under_cursor.setText(f"Under cursor: {text or '-'}")
+        line = self.under_cursor
+        line.setText(f"Under cursor: {text or '-'}")
+        # Kept as high as it once was: what is below must not jump as the mouse moves.
+        line.setMinimumHeight(max(line.minimumHeight(), line.heightForWidth(line.width())))

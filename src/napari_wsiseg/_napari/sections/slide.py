@@ -11,10 +11,9 @@ from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QWidget
 from napari_wsiseg._napari.panel import Stain
 from napari_wsiseg._napari.sections.parts import (
     Choice,
+    Line,
     Section,
-    beside,
     button,
-    evenly,
     named,
     note,
     say,
@@ -76,7 +75,7 @@ class SlideSection(Section):
             self.folder_asked.emit,
         )
         self.rows.addWidget(self.layers)
-        self.rows.addWidget(evenly(self.open, self.open_folder))
+        self.rows.addWidget(Line(self.open, self.open_folder, stretch=None))
         self.about = note(name="About the slide")
         self.rows.addWidget(self.about)
         self._add_mpp()
@@ -106,7 +105,7 @@ class SlideSection(Section):
         )
         self.give = give
         ask = QLabel("µm per pixel?")
-        self.ask_mpp = beside(ask, self.mpp, give, stretch=1)
+        self.ask_mpp = Line(ask, self.mpp, give, stretch=1)
         self.ask_mpp.hide()
         self.rows.addWidget(self.ask_mpp)
 
