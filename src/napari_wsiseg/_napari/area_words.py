@@ -29,7 +29,11 @@ def summary_words(areas: AreaTable) -> str:
     rest = areas[UNCLASSIFIED]
     words = [f"{UNCLASSIFIED}: {share_words(areas, rest)}, {extent_words(areas, rest)}"]
     words += [f"{name}: {extent_words(areas, areas[name])}" for name in (NOT_ANALYSED, TOTAL)]
-    end = "Estimates while it changes." if areas.estimated else "% of the analysed tissue."
+    end = (
+        "Estimates while it changes."
+        if areas.estimated
+        else "Percentages are of the analysed tissue."
+    )
     return "\n".join([*words, end])
 
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.areas_control import AreasControl
@@ -99,7 +99,7 @@ class SegmentDock(QWidget):
         self.run_section = RunSection()
         self.result_section = ResultSection()
         self.export_section = ExportSection()
-        held = QWidget()
+        held = _Column()
         rows = QVBoxLayout(held)
         rows.setContentsMargins(6, 6, 6, 6)
         for section in (
@@ -113,12 +113,13 @@ class SegmentDock(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        # The height depends on the width: a bar that came and went would change both for ever.
+        scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         scroll.setWidget(held)
         self._scroll = scroll
-        notice = note(RESEARCH_USE, "Research use only")
-        font = notice.font()
-        font.setPointSizeF(font.pointSizeF() * 0.85)
-        notice.setFont(font)
+        notice = note(f"<small>{RESEARCH_USE}</small>", "Research use only")
+        notice.setTextFormat(Qt.TextFormat.RichText)
+        notice.setContentsMargins(6, 0, 6, 4)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scroll, 1)
@@ -250,6 +251,16 @@ class SegmentDock(QWidget):
             ),
             tell,
         )
+
+
+class _Column(QWidget):
+    """What scrolls. As high as its texts are at its width: Qt would take their height at the
+    least width, and leave as much room below.
+    """
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """None: the layout says how high it is."""
+        return QSize(0, 0)
 
 
 def _remembered() -> PanelModel:

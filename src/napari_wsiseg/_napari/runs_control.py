@@ -158,7 +158,7 @@ class RunsControl(QObject):
         shown = self._warnings[:_MOST_WARNINGS]
         more = len(self._warnings) - len(shown)
         if more:
-            shown.append(f"and {more} more; the result lists them.")
+            shown.append(f"And {more} more; the result lists them.")
         self._section.show_warnings(" ".join(shown))
 
     def _on_end(self, end: RunEnd) -> None:

@@ -6,27 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from magicgui.types import FileDialogMode
-from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, Label, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, Label, SpinBox
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.panel import PanelModel
-from napari_wsiseg._napari.sections.parts import folding, narrow
+from napari_wsiseg._napari.sections.parts import folding, form, named
 
 _CHOOSES = 0
 
 _PRECISIONS = {
-    "Chosen for this machine": "auto",
-    "Exact (32 bit, as trained)": "exact",
+    "Automatic": "auto",
+    "32 bit, as trained": "exact",
     "32 bit, regrouped": "fp32",
-    "16 bit (bf16)": "bf16",
-    "16 bit (fp16, GPU)": "fp16",
+    "16 bit, bf16": "bf16",
+    "16 bit, fp16": "fp16",
 }
 _WINDOWS = {"Equal weight": "uniform", "Centre counts more": "gaussian"}
 _TYPES = {
-    "8 bit (steps of 1/255)": "uint8",
+    "8 bit": "uint8",
     "16 bit": "float16",
-    "32 bit (4 x the space)": "float32",
+    "32 bit": "float32",
 }
 _EXISTS = {"Go on with it": False, "Replace it": True}
 
@@ -38,10 +38,6 @@ class AdvancedSection(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.fold = folding("6  Advanced")
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(self.fold)
         self.self_test = Label(label="This machine", value="")
         self.device = ComboBox(
             label="Device", choices=["auto", "cpu"], tooltip="Where the model computes."
@@ -78,32 +74,42 @@ class AdvancedSection(QWidget):
             tooltip="Where results are written, by slides' names.",
         )
         self.dtype = ComboBox(
-            label="Stored as", choices=list(_TYPES), tooltip="How scores are kept on disk."
+            label="Stored as",
+            choices=list(_TYPES),
+            tooltip="How scores are kept on disk: 8 bit in steps of 1/255; 16 bit takes twice the "
+            "space, 32 bit four times.",
         )
         self.overwrite = ComboBox(
-            label="When a result exists",
+            label="Earlier result",
             choices=list(_EXISTS),
             tooltip="The same run is gone on with; the result of another is kept, and a new one is "
             "written beside it, unless it is to be replaced.",
         )
         self.all_units = CheckBox(
-            text="Offer levels and scales as resolutions",
-            tooltip="A level is one of the sizes that the file holds; a scale of 0.5 is half the "
-            "slide's full size.",
+            text="Offer levels and scales too",
+            tooltip="As resolutions, in section 3. A level is one of the sizes that the file "
+            "holds; a scale of 0.5 is half the slide's full size.",
         )
-        self.form: Container[Any] = Container(
-            widgets=[
-                self.self_test, self.device, self.precision, self.batch_size, self.stride,
-                self.overlaps, self.output_folder, self.dtype, self.overwrite, self.all_units,
-            ],
-            labels=True,
-        )  # fmt: skip
-        for control in self.form:
-            control.native.setAccessibleName(control.label or control.name)
-        for box in self.form.native.findChildren(QComboBox):
-            narrow(box)
-        self.fold.addWidget(self.form.native)
+        self._lay_out()
         self._connect()
+
+    def _lay_out(self) -> None:
+        controls = (
+            self.self_test, self.device, self.precision, self.batch_size, self.stride,
+            self.overlaps, self.output_folder, self.dtype, self.overwrite,
+        )  # fmt: skip
+        for control in controls:
+            named(control.native, control.label, control.tooltip or "")
+        named(self.all_units.native, self.all_units.text, self.all_units.tooltip or "")
+        rows = [(control.label, control.native) for control in controls]
+        held, _ = form(*rows, (self.all_units.native,))
+        self.output_folder.choose_btn.text = "Choose ..."
+        named(self.output_folder.choose_btn.native, "Choose the output folder")
+        named(self.output_folder.line_edit.native, "Output folder")
+        self.fold = folding("6  Advanced", held)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self.fold)
 
     def _connect(self) -> None:
         def tell(name: str, control: Any, table: dict[str, Any] | None = None) -> None:

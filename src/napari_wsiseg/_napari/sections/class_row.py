@@ -9,13 +9,14 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
     QGridLayout,
+    QHBoxLayout,
     QLabel,
     QSizePolicy,
     QSlider,
     QWidget,
 )
 
-from napari_wsiseg._napari.sections.parts import named, swatch
+from napari_wsiseg._napari.sections.parts import Line, named, swatch
 from napari_wsiseg.labels import threshold_scale
 
 if TYPE_CHECKING:
@@ -47,12 +48,9 @@ class ClassRow(QWidget):
         self.class_name = spec.classes[index]
         self._index = index
         self._scale = threshold_scale(spec)
-        layout = QGridLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setHorizontalSpacing(4)
-        layout.setVerticalSpacing(0)
         chip = QLabel()
         chip.setPixmap(swatch(spec.class_colors[index]))
+        chip.setContentsMargins(0, 3, 0, 0)
         self.shown = QCheckBox(self.class_name)
         self.shown.setChecked(is_shown)
         named(
@@ -66,12 +64,19 @@ class ClassRow(QWidget):
         self.shown.toggled.connect(lambda state: self.shown_toggled.emit(index, state))
         self.share, self.area = (_right(f"{what} of {self.class_name}") for what in _READ_OUTS)
         self._add_threshold(spec, threshold)
-        layout.addWidget(chip, 0, 0)
-        layout.addWidget(self.shown, 0, 1, 1, 2)
-        layout.addWidget(self.share, 0, 3)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setHorizontalSpacing(4)
+        layout.setVerticalSpacing(0)
+        areas = QWidget()
+        line = QHBoxLayout(areas)
+        line.setContentsMargins(0, 0, 0, 0)
+        for label in (self.share, self.area):
+            line.addWidget(label)
+        layout.addWidget(chip, 0, 0, Qt.AlignmentFlag.AlignTop)
+        layout.addWidget(Line(self.shown, areas), 0, 1, 1, 2)
         layout.addWidget(self.slider, 1, 1)
         layout.addWidget(self.number, 1, 2)
-        layout.addWidget(self.area, 1, 3)
         layout.setColumnStretch(1, 1)
 
     def _add_threshold(self, spec: ModelSpec, threshold: float) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QVBoxLayout, QWidget
 
-from napari_wsiseg._napari.sections.parts import button, folding, named, note
+from napari_wsiseg._napari.sections.parts import button, folding, form, named, note
 from napari_wsiseg.labels import Cleanup
 
 
@@ -16,28 +16,21 @@ class CleanupBox(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.fold = folding("Clean-up")
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(self.fold)
         self.smallest = _number("Smallest object, µm²", "Smaller objects lose their class.")
         self.hole = _number("Largest hole to fill, µm²", "Holes up to this take the class around.")
         self.smooth = _number("Smoothing, µm", "Radius within which the most frequent class wins.")
-        held = QWidget()
-        form = QFormLayout(held)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        for control in (self.smallest, self.hole, self.smooth):
-            form.addRow(control.accessibleName(), control)
-        self.fold.addWidget(held)
+        controls = (self.smallest, self.hole, self.smooth)
+        held, _ = form(*((control.accessibleName(), control) for control in controls))
         self.apply = button(
             "Apply to areas and exports",
             "Areas and exports are then those of the cleaned classes.",
             self._tell,
         )
-        self.fold.addWidget(self.apply)
         hint = note("The picture keeps showing the classes before the clean-up.")
-        self.fold.addWidget(hint)
+        self.fold = folding("Clean-up", held, self.apply, hint)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self.fold)
 
     def _tell(self) -> None:
         self.chosen.emit(

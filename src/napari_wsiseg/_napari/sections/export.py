@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QProgressBar, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QProgressBar, QWidget
 
 from napari_wsiseg._napari.sections.parts import (
     Choice,
     Section,
     button,
+    form,
     menu_button,
     named,
     note,
@@ -22,7 +23,15 @@ from napari_wsiseg.export.formats import FORMATS
 _PER = {"One outline a class": "class", "One outline an object": "object"}
 _OBJECTS = {"Annotations (editable)": "annotation", "Detections (quick)": "detection"}
 _CONTENT = {"Labels": "labels", "Scores": "probabilities"}
-_ORIGIN = {"slide": "Corner of the slide", "bounds": "Corner of the scanned part"}
+_ORIGIN = {"slide": "Slide's corner", "bounds": "Scanned part's corner"}
+_NAMES = {
+    "geojson": "GeoJSON",
+    "ome-tiff": "OME-TIFF",
+    "ome-zarr": "OME-Zarr",
+    "annotation-store": "AnnotationStore",
+    "csv": "CSV",
+    "png": "PNG",
+}
 # Which options of ours a format has, beside its origins.
 _HAS = {
     "geojson": ("per", "object_type", "simplify_um", "qupath"),
@@ -65,11 +74,14 @@ class ExportSection(Section):
     correction_dropped = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("9  Export", parent)
+        super().__init__("9  Correct and export", parent)
+        self._add_correction()
         self.format = Choice("Format", "What the classes are written as.")
-        self.format.offer([(f"{f.name}: {f.text}", f.name) for f in FORMATS.values()], "geojson")
+        self.format.offer(
+            [(f"{_NAMES[f.name]}: {f.text}", f.name) for f in FORMATS.values()], "geojson"
+        )
         self.format.chosen.connect(lambda _: self._show_options())
-        self.row(self.format)
+        self.rows.addWidget(self.format)
         self._add_options()
         self.export = button("Export ...", "Choose a file and write it.", self._tell)
         self.stop = button(
@@ -81,7 +93,6 @@ class ExportSection(Section):
         self.rows.addWidget(self.bar)
         self.state = note(name="State of the export")
         self.rows.addWidget(self.state)
-        self._add_correction()
         self.show_idle()
         self._show_options()
 
@@ -111,15 +122,14 @@ class ExportSection(Section):
             "qupath": self.qupath,
             "inside": self.inside,
         }
-        held = QWidget()
-        self._form = QFormLayout(held)
-        self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
-        for control in self._options.values():
-            if isinstance(control, QCheckBox):
-                self._form.addRow(control)
-            else:
-                self._form.addRow(control.accessibleName(), control)
+        held, self._form = form(
+            *(
+                (control,)
+                if isinstance(control, QCheckBox)
+                else (control.accessibleName(), control)
+                for control in self._options.values()
+            )
+        )
         self.rows.addWidget(held)
 
     def _add_correction(self) -> None:

@@ -8,7 +8,7 @@ from qtpy.QtCore import QRectF, Qt, Signal
 from qtpy.QtGui import QPainter, QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QSlider, QWidget
 
-from napari_wsiseg._napari.sections.parts import Section, beside, named, note
+from napari_wsiseg._napari.sections.parts import Line, Section, named, note
 from napari_wsiseg.memory import MachineMemory
 
 _GB = 1e9
@@ -33,7 +33,7 @@ class MemorySection(Section):
         self.percent = QLabel()
         self.percent.setMinimumWidth(self.percent.fontMetrics().horizontalAdvance("100 %"))
         self.slider.valueChanged.connect(self._on_value)
-        self.rows.addWidget(beside(self.slider, self.percent))
+        self.rows.addWidget(Line(self.slider, self.percent))
         self.words = note(name="What the memory threshold means")
         self.words.show()
         self.bar = MemoryBar()
@@ -82,24 +82,16 @@ class MemorySection(Section):
         self.words.setText(text)
 
 
-class MemoryBar(QWidget):
+class MemoryBar(QLabel):
     """What others hold, what we hold, what is free: told in words as well."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setWordWrap(True)
+        self.setContentsMargins(0, 2, 0, 2)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self._parts = (0.0, 0.0)
-        self._text = ""
-
-    def sizeHint(self) -> Any:  # noqa: N802 - Qt's name
-        """As high as a line of text."""
-        size = super().sizeHint()
-        size.setHeight(self.fontMetrics().height() + 6)
-        return size
-
-    def minimumSizeHint(self) -> Any:  # noqa: N802 - Qt's name
-        """The same."""
-        return self.sizeHint()
 
     def show_memory(self, memory: MachineMemory, own: int) -> None:
         """Show these bytes."""
@@ -108,16 +100,17 @@ class MemoryBar(QWidget):
         used = memory.total - memory.available
         others = max(used - own, 0)
         self._parts = (others / memory.total, min(own, used) / memory.total)
-        self._text = (
+        text = (
             f"others {others / _GB:.1f} · napari {own / _GB:.1f} · "
             f"free {memory.available / _GB:.1f} GB"
         )
-        self.setAccessibleName(f"Memory: {self._text}")
-        self.setToolTip(f"Memory of this machine: {self._text} of {memory.total / _GB:.1f} GB")
+        self.setText(text)
+        self.setAccessibleName(f"Memory: {text}")
+        self.setToolTip(f"Memory of this machine: {text} of {memory.total / _GB:.1f} GB")
         self.update()
 
-    def paintEvent(self, event: Any) -> None:  # noqa: ARG002, N802 - Qt's name
-        """Draw the bar in the theme's colours."""
+    def paintEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Draw the bar in the theme's colours, below the words."""
         painter = QPainter(self)
         palette = self.palette()
         ink = palette.color(QPalette.ColorRole.WindowText)
@@ -130,5 +123,5 @@ class MemoryBar(QWidget):
         painter.fillRect(QRectF(box.left() + others, box.top(), own, box.height()), strong)
         painter.setPen(ink)
         painter.drawRect(box)
-        painter.drawText(box, int(Qt.AlignmentFlag.AlignCenter), self._text)
         painter.end()
+        super().paintEvent(event)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.sections.parts import (
     Choice,
+    Line,
     Section,
     button,
     clear,
-    evenly,
     folding,
     menu_button,
     note,
@@ -67,7 +67,7 @@ class ModelSection(Section):
             "A TorchScript file (.pt, .ts) with its description beside it.",
             self.file_asked.emit,
         )
-        self.row(self.models)
+        self.rows.addWidget(self.models)
         self.weights = menu_button(
             "Get weights",
             "The model's trained numbers: a file, or a download.",
@@ -76,7 +76,7 @@ class ModelSection(Section):
                 _DOWNLOAD: self.download_asked.emit,
             },
         )
-        self.rows.addWidget(evenly(self.open, self.weights))
+        self.rows.addWidget(Line(self.open, self.weights, stretch=None))
         self.rows.addWidget(self._about())
         self.warning = note(name="Warning about the model")
         self.state = note(name="State of the model")
@@ -96,9 +96,8 @@ class ModelSection(Section):
         layout.addWidget(self.legend)
         layout.addWidget(self.use)
         layout.addWidget(self.licence)
-        self.more = folding("About this model")
         self.description = note(name="Description of the model")
-        self.more.addWidget(self.description)
+        self.more = folding("About this model", self.description)
         layout.addWidget(self.more)
         return held
 
@@ -139,8 +138,7 @@ def _entry(name: str, color: str, *, is_background: bool) -> QWidget:
     layout.setContentsMargins(0, 0, 0, 0)
     chip = QLabel()
     chip.setPixmap(swatch(color, hollow=is_background))
-    text = QLabel(f"{name} (background, gets no colour)" if is_background else name)
-    text.setTextFormat(Qt.TextFormat.PlainText)
+    text = note(f"{name} (background, gets no colour)" if is_background else name, f"Class {name}")
     layout.addWidget(chip)
     layout.addWidget(text, 1)
     return line

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QAction, QColor, QFont, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
+    QBoxLayout,
     QComboBox,
+    QFormLayout,
     QFrame,
-    QHBoxLayout,
     QLabel,
     QMenu,
     QPushButton,
@@ -24,6 +25,9 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 _SPACING = 4
+_LONG_WORD = 30
+_FORM_LETTERS = 15
+_UNLIMITED = 16_777_215  # Qt's QWIDGETSIZE_MAX
 
 
 class Section(QFrame):
@@ -49,47 +53,102 @@ class Section(QFrame):
 
     def row(self, *widgets: QWidget, stretch: int = 0) -> QWidget:
         """Put widgets side by side, the one with this index as wide as there is room."""
-        line = beside(*widgets, stretch=stretch)
+        line = Line(*widgets, stretch=stretch)
         self.rows.addWidget(line)
         return line
 
 
-def beside(*widgets: QWidget, stretch: int = 0) -> QWidget:
-    """Widgets side by side."""
-    line = QWidget()
-    layout = QHBoxLayout(line)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(_SPACING)
-    for index, widget in enumerate(widgets):
-        layout.addWidget(widget, 1 if index == stretch else 0)
-    return line
+class Line(QWidget):
+    """Widgets side by side; one below the other where they would be cut off.
+
+    Parameters
+    ----------
+    stretch
+        Which of them takes the room that is left; None: all are equally wide.
+    """
+
+    def __init__(self, *widgets: QWidget, stretch: int | None = 0) -> None:
+        super().__init__()
+        self._even = stretch is None
+        self._parts = widgets
+        self._layout = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(_SPACING)
+        for index, widget in enumerate(widgets):
+            if self._even:
+                widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            self._layout.addWidget(widget, 1 if self._even or index == stretch else 0)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """As wide as its widest part."""
+        size = super().minimumSizeHint()
+        widths = [part.minimumSizeHint().width() for part in self._parts if not part.isHidden()]
+        size.setWidth(min(size.width(), max(widths, default=0)))
+        return size
+
+    def resizeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Choose the direction."""
+        super().resizeEvent(event)
+        self._direct()
+
+    def event(self, event: Any) -> bool:
+        """The same where a part came, went, or has another text or font."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self._direct()
+        return super().event(event)
+
+    def _direct(self) -> None:
+        widths = [part.sizeHint().width() for part in self._parts if not part.isHidden()]
+        if not widths:
+            return
+        needed = max(widths) * len(widths) if self._even else sum(widths)
+        fits = needed + _SPACING * (len(widths) - 1) <= self.width()
+        wanted = QBoxLayout.Direction.LeftToRight if fits else QBoxLayout.Direction.TopToBottom
+        if self._layout.direction() != wanted:
+            self._layout.setDirection(wanted)
 
 
-def evenly(*widgets: QWidget) -> QWidget:
-    """Widgets side by side, each as wide as the others; they shrink where there is no room."""
-    line = QWidget()
-    layout = QHBoxLayout(line)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(_SPACING)
-    for widget in widgets:
-        widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        layout.addWidget(widget, 1)
-    return line
-
-
-def folding(title: str) -> QCollapsible:
-    """A part that is folded away at first."""
-    made = QCollapsible(title)
+def folding(title: str, *parts: QWidget) -> QCollapsible:
+    """Parts below a title that are folded away at first."""
+    # superqt paints its arrows once, in the colours of that moment: as text they follow the theme.
+    made = QCollapsible(expandedIcon=QIcon(), collapsedIcon=QIcon())
     made.setDuration(0)
-    made.setCollapsedIcon("▸")
-    made.setExpandedIcon("▾")
+    # superqt takes the heights of texts that do not wrap, and keeps them.
+    made.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
     made.setAccessibleName(title)
-    for part in (made, made.content()):
-        layout = part.layout()
+    named(made.toggleButton(), title, "Shows it, or folds it away.")
+    held = made.content()
+
+    def on_toggled(is_open: bool) -> None:
+        made.setText(f"{'▾' if is_open else '▸'}  {title}")
+        if is_open:
+            held.setMaximumHeight(_UNLIMITED)
+
+    made.toggled.connect(on_toggled)
+    on_toggled(is_open=False)
+    for whole in (made, held):
+        layout = whole.layout()
         if layout is not None:
+            layout.setAlignment(Qt.AlignmentFlag(0))
             layout.setContentsMargins(0, 0, 0, 0)
             layout.setSpacing(_SPACING)
+            for part in parts if whole is held else ():
+                layout.addWidget(part)
     return made
+
+
+def form(*rows: tuple[str, QWidget] | tuple[QWidget]) -> tuple[QWidget, QFormLayout]:
+    """Controls with their labels, below them where there is no room beside them."""
+    held = QWidget()
+    layout = QFormLayout(held)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+    for row in rows:
+        layout.addRow(*row)
+    for box in held.findChildren(QComboBox):
+        narrow(box, letters=_FORM_LETTERS)
+    return held, layout
 
 
 def note(text: str = "", name: str = "") -> QLabel:
@@ -107,6 +166,8 @@ def note(text: str = "", name: str = "") -> QLabel:
 def say(label: QLabel, text: str) -> None:
     """Show a text in a `note`; an empty one takes no room."""
     label.setText(text)
+    # A path is one long word, which does not wrap.
+    label.setToolTip(text if any(len(word) > _LONG_WORD for word in text.split()) else "")
     label.setVisible(bool(text))
 
 
@@ -196,10 +257,10 @@ class Choice(QComboBox):
         return self.currentData()
 
 
-def narrow(box: QComboBox) -> None:
-    """Let a list be narrower than its longest entry."""
+def narrow(box: QComboBox, letters: int = 6) -> None:
+    """Let a list be narrower than its longest entry, but show this many letters."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(6)
+    box.setMinimumContentsLength(letters)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
 

@@ -21,6 +21,7 @@ from napari_wsiseg._napari.sections.class_row import ClassRow
 from napari_wsiseg._napari.sections.cleanup import CleanupBox
 from napari_wsiseg._napari.sections.parts import (
     Choice,
+    Line,
     Section,
     button,
     clear,
@@ -67,10 +68,9 @@ class ResultSection(Section):
         self.results = Choice("Result", "Results keep their own thresholds and layers.")
         self.results.chosen.connect(self.result_chosen)
         self.open = button(
-            "Open ...", "Open an earlier result (a folder .ome.zarr).", self.open_asked.emit,
-            "Open a result",
+            "Open result ...", "Open an earlier result (a folder .ome.zarr).", self.open_asked.emit
         )  # fmt: skip
-        self.row(self.results, self.open)
+        self.rows.addWidget(self.results)
         self.beside = QCheckBox("Side by side")
         named(
             self.beside,
@@ -78,7 +78,7 @@ class ResultSection(Section):
             "Show all results of this slide beside each other, moved and zoomed as one.",
         )
         self.beside.toggled.connect(self.beside_toggled)
-        self.rows.addWidget(self.beside)
+        self.row(self.open, self.beside)
         self.body = QWidget()
         self._rows = QVBoxLayout(self.body)
         self._rows.setContentsMargins(0, 0, 0, 0)
@@ -145,7 +145,7 @@ class ResultSection(Section):
         self._rows.addWidget(hint)
 
     def _add_actions(self) -> None:
-        self.presets = presets = menu_button(
+        self.presets = menu_button(
             "Thresholds",
             "Save them as a preset, load one, or take the model's.",
             {
@@ -156,11 +156,7 @@ class ResultSection(Section):
         )
         copy = button("Copy table", "Copy the areas, to paste into a sheet.", self.copy_asked.emit)
         csv = button("Save CSV ...", "Save the areas as a table.", self.csv_asked.emit)
-        line = QHBoxLayout()
-        for part in (presets, copy, csv):
-            line.addWidget(part)
-        line.addStretch(1)
-        self._rows.addLayout(line)
+        self._rows.addWidget(Line(self.presets, copy, csv, stretch=None))
 
     def show_nothing(self) -> None:
         """There is no result."""
@@ -196,6 +192,7 @@ class ResultSection(Section):
         """A row for each class of this model."""
         clear(self._class_rows)
         self.classes = {}
+        self.under_cursor.setMinimumHeight(0)
         thresholds = rule.thresholds_for(spec)
         for index in range(len(spec.classes)):
             if index == spec.background:
@@ -244,4 +241,7 @@ class ResultSection(Section):
 
     def show_cursor(self, text: str) -> None:
         """The scores under the cursor."""
-        self.under_cursor.setText(f"Under cursor: {text or '-'}")
+        line = self.under_cursor
+        line.setText(f"Under cursor: {text or '-'}")
+        # Kept as high as it once was: what is below must not jump as the mouse moves.
+        line.setMinimumHeight(max(line.minimumHeight(), line.heightForWidth(line.width())))

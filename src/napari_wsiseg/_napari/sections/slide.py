@@ -11,10 +11,9 @@ from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QWidget
 from napari_wsiseg._napari.panel import Stain
 from napari_wsiseg._napari.sections.parts import (
     Choice,
+    Line,
     Section,
-    beside,
     button,
-    evenly,
     named,
     note,
     say,
@@ -24,7 +23,27 @@ from napari_wsiseg.words import SCALE_SOURCES, in_mpp
 if TYPE_CHECKING:
     from napari_wsiseg.slides import SlideInfo
 
-_STAIN_NAMES = {"H&E": "H&E", "H-DAB": "H-DAB (immunohistochemistry)", "other": "Other"}
+# What OpenSlide and we call formats, as their makers do.
+_FORMATS = {
+    "aperio": "Aperio",
+    "array": "Image layer",
+    "dicom": "DICOM",
+    "generic-tiff": "TIFF",
+    "hamamatsu": "Hamamatsu",
+    "jpeg": "JPEG",
+    "leica": "Leica",
+    "mirax": "3DHISTECH MIRAX",
+    "ome-tiff": "OME-TIFF",
+    "ome-zarr": "OME-Zarr",
+    "philips": "Philips",
+    "png": "PNG",
+    "sakura": "Sakura",
+    "tiff": "TIFF",
+    "trestle": "Trestle",
+    "ventana": "Ventana",
+    "zeiss": "Zeiss",
+}
+_STAIN_NAMES = {"H&E": "H&E", "H-DAB": "H-DAB (IHC)", "other": "Other"}
 
 
 class SlideSection(Section):
@@ -56,14 +75,15 @@ class SlideSection(Section):
             self.folder_asked.emit,
         )
         self.rows.addWidget(self.layers)
-        self.rows.addWidget(evenly(self.open, self.open_folder))
+        self.rows.addWidget(Line(self.open, self.open_folder, stretch=None))
         self.about = note(name="About the slide")
         self.rows.addWidget(self.about)
         self._add_mpp()
         self._add_stain()
         self.default = button(
-            "Always open such files with this plugin",
-            "Then files of slide scanners open here without a question. Not .tif and .zarr.",
+            "Always open slides this way",
+            "Then a slide scanner's file that you drop opens with this plugin, without a question. "
+            "Not .tif and .zarr: other things are called so too.",
             self.default_asked.emit,
         )
         self.default.hide()
@@ -85,7 +105,7 @@ class SlideSection(Section):
         )
         self.give = give
         ask = QLabel("µm per pixel?")
-        self.ask_mpp = beside(ask, self.mpp, give, stretch=1)
+        self.ask_mpp = Line(ask, self.mpp, give, stretch=1)
         self.ask_mpp.hide()
         self.rows.addWidget(self.ask_mpp)
 
@@ -111,13 +131,13 @@ class SlideSection(Section):
 
 
 def _about(info: SlideInfo) -> str:
-    kind = {"array": "image layer"}.get(info.vendor, info.vendor)
+    kind = _FORMATS.get(info.vendor, info.vendor)
     objective = "" if info.objective_power is None else f", {info.objective_power:g}x objective"
     lines = [f"{kind}, {info.size.width} x {info.size.height} px (width x height){objective}"]
     if info.mpp is None or info.mpp_source is None:
         lines.append(
-            "The file does not say how large a pixel is. Without it there are no mm², and models "
-            "run by level."
+            "The file does not say how large a pixel is. Without it areas are in pixels, not in "
+            "mm², and a trained model does not find its resolution."
         )
     else:
         lines.append(f"{in_mpp(info.mpp)}, {SCALE_SOURCES[info.mpp_source]}")

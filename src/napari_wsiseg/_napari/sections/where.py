@@ -34,7 +34,7 @@ class WhereSection(Section):
         )
         self.where.offer([(text, where) for where, text in PLACES.items()], "tissue")
         self.where.chosen.connect(self.where_chosen)
-        self.row(self.where)
+        self.rows.addWidget(self.where)
         self.shapes = Choice("Shapes layer", "Its rectangles, ellipses and polygons.")
         self.shapes.chosen.connect(self.shapes_chosen)
         self.shapes.hide()
