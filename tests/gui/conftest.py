@@ -6,19 +6,21 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtCore import QThreadPool, QtMsgType
 
 import napari_wsiseg as ws
-from gui.dock_driver import PATIENCE, Driver, HeldModel
 from napari_wsiseg._napari import model_shelf
 from napari_wsiseg.engine import fields
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.models import load_model
+
+if TYPE_CHECKING:
+    # Qt is imported late: pytest-qt chooses the binding after this file was read.
+    from gui.dock_driver import Driver, HeldModel
 
 # Of Qt and its style on this screen, not of ours.
 _KNOWN = ("QFontDatabase:", "libpng warning")
@@ -86,6 +88,10 @@ def result(tmp_path: Path) -> Path:
 @pytest.fixture
 def _nothing_stays(qtlog) -> Iterator[None]:
     """When the window is gone, so are the threads; and Qt had nothing to complain of."""
+    from qtpy.QtCore import QThreadPool, QtMsgType
+
+    from gui.dock_driver import PATIENCE
+
     yield
     assert QThreadPool.globalInstance().waitForDone(PATIENCE)
     for thread in threading.enumerate():
@@ -103,6 +109,8 @@ def _nothing_stays(qtlog) -> Iterator[None]:
 @pytest.fixture
 def add_dock(tmp_path: Path, qtbot) -> Callable[[Any], Driver]:
     """Add the dock to a window as the Plugins menu does."""
+
+    from gui.dock_driver import Driver
 
     def add(viewer: Any) -> Driver:
         _, dock = viewer.window.add_plugin_dock_widget("napari-wsiseg", "Segment slide")
@@ -124,6 +132,8 @@ def driver(_nothing_stays, make_napari_viewer, add_dock, request) -> Driver:
 @pytest.fixture
 def hold(monkeypatch) -> Iterator[Callable[..., HeldModel]]:
     """Have the dock load models that answer when they are let, on small chunks."""
+    from gui.dock_driver import HeldModel
+
     made: list[HeldModel] = []
 
     def start(patch: int = 128, chunk: int = 128, name: str = "he-stain") -> HeldModel:
