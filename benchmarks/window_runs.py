@@ -6,6 +6,7 @@ A gap is the time between two turns of Qt's event loop: as long as nothing can b
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -58,14 +59,17 @@ def until(done: Callable[[], bool]) -> None:
     """Run Qt's own event loop until something is so."""
     from qtpy.QtCore import QEventLoop, QTimer
 
-    loop, timer = QEventLoop(), QTimer()
+    loop, timer, limit = QEventLoop(), QTimer(), QTimer()
     timer.setInterval(2)
-    timer.timeout.connect(lambda: loop.quit() if done() else None)
+    timer.timeout.connect(lambda: loop.exit(0) if done() else None)
+    limit.setSingleShot(True)
+    limit.timeout.connect(lambda: loop.exit(1))
     timer.start()
-    QTimer.singleShot(1000 * _PATIENCE, loop.quit)
-    loop.exec()
+    limit.start(1000 * _PATIENCE)
+    failed = loop.exec()
     timer.stop()
-    if not done():
+    limit.stop()
+    if failed:
         raise SystemExit(f"Waited {_PATIENCE} s in vain.")
 
 
@@ -142,7 +146,7 @@ def write_one_level(path: Path, side: int) -> None:
     from tifffile import TiffWriter
 
     tile = immunohistochemistry()
-    count = -((-side // len(tile)) ** 2)
+    count = math.ceil(side / len(tile)) ** 2
     with TiffWriter(path, bigtiff=True) as file:
         file.write(
             itertools.repeat(tile, count),

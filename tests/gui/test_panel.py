@@ -27,7 +27,12 @@ from napari_wsiseg._napari.panel import (
     spec_of,
     stain_warning,
 )
-from napari_wsiseg._napari.run_words import ended_words, foretold_words, progress_words
+from napari_wsiseg._napari.run_words import (
+    ended_words,
+    foretold_words,
+    progress_words,
+    unreachable_words,
+)
 from napari_wsiseg._napari.runs import RunEnd
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import Progress, plan
@@ -204,15 +209,33 @@ class TestRunWords:
             (ended(failed=(1, 2)), "Done. 2 patches could not be computed. a.ome.zarr"),
             (ended("cancelled"), "Cancelled; finished rows are kept"),
             (RunEnd("cancelled"), "Cancelled before the first patch: nothing was written."),
-            (RunEnd("failed", None, InferenceError("It broke.")), "It broke."),
+            (RunEnd("failed", None, InferenceError("It broke.")), "⚠ Failed: It broke."),
             (
                 RunEnd("failed", ended().result, InferenceError("It broke.")),
-                "It broke. Finished rows are kept; Segment goes on from there.",
+                "⚠ Failed: It broke. Finished rows are kept; Segment goes on from there.",
             ),
         ],
     )
     def test_the_end(self, end, says) -> None:
         assert ended_words(end).startswith(says)
+
+    @pytest.mark.parametrize(
+        ("wanted", "objective", "reached"),
+        [
+            ("0.5 mpp", 20.0, False),
+            ("10x", 20.0, True),
+            ("10x", None, False),
+            ("level 1", None, True),
+            ("baseline 0.5", None, True),
+        ],
+    )
+    def test_a_slide_without_a_scale(self, wanted, objective, reached) -> None:
+        lacks = SimpleNamespace(mpp=None, objective_power=objective)
+        words = unreachable_words(Resolution.parse(wanted), lacks)
+        assert (words == "") == reached
+        assert reached or ("section 1" in words and "--mpp" not in words)
+        knows = SimpleNamespace(mpp=(0.5, 0.5), objective_power=None)
+        assert unreachable_words(Resolution.parse(wanted), knows) == ""
 
     def test_what_it_comes_to(self) -> None:
         slide = np.full((300, 200, 3), 200, np.uint8)

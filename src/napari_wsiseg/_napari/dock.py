@@ -116,7 +116,7 @@ class SegmentDock(QWidget):
         # The height depends on the width: a bar that came and went would change both for ever.
         scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         scroll.setWidget(held)
-        self._scroll = scroll
+        self._scroll, self.column = scroll, held
         notice = note(f"<small>{RESEARCH_USE}</small>", "Research use only")
         notice.setTextFormat(Qt.TextFormat.RichText)
         notice.setContentsMargins(6, 0, 6, 4)

@@ -10,6 +10,8 @@ from napari_wsiseg.words import clock, several
 if TYPE_CHECKING:
     from napari_wsiseg._napari.runs import RunEnd
     from napari_wsiseg.engine import Progress, RunPlan
+    from napari_wsiseg.geometry import Resolution
+    from napari_wsiseg.slides import SlideInfo
     from napari_wsiseg.spec import ModelSpec
 
 
@@ -33,6 +35,18 @@ def foretold_words(plan: RunPlan, spec: ModelSpec) -> Foretold:
     return Foretold(text, " ".join(plan.warnings))
 
 
+def unreachable_words(wanted: Resolution, info: SlideInfo) -> str:
+    """Why a slide without a scale cannot be read at a resolution; empty where it can."""
+    is_relative = wanted.unit in ("level", "baseline")
+    by_objective = wanted.unit == "power" and info.objective_power is not None
+    if info.mpp is not None or is_relative or by_objective:
+        return ""
+    return (
+        f"The slide does not say its µm per pixel, so {wanted} cannot be reached: give it in "
+        "section 1, or offer levels under Advanced and choose one here."
+    )
+
+
 def progress_words(step: Progress, *, from_disk: bool) -> str:
     """Like "Row 3 of 12 · 210 of 900 patches · 31 patches/s · 0:22 left"."""
     parts = [
@@ -52,7 +66,7 @@ def ended_words(end: RunEnd) -> str:
     """How the run ended, and what can be done now."""
     if end.status == "failed" and end.error is not None:
         kept = "" if end.result is None else " Finished rows are kept; Segment goes on from there."
-        return f"{end.error}{kept}"
+        return f"⚠ Failed: {end.error}{kept}"
     if end.result is None:
         return "Cancelled before the first patch: nothing was written."
     where = "" if end.result.path is None else f" {end.result.path}"

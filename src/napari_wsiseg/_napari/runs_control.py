@@ -12,7 +12,12 @@ from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.open_slides import OpenSlide, view_region
-from napari_wsiseg._napari.run_words import ended_words, foretold_words, progress_words
+from napari_wsiseg._napari.run_words import (
+    ended_words,
+    foretold_words,
+    progress_words,
+    unreachable_words,
+)
 from napari_wsiseg._napari.runner import Runner
 from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, run_steps
 from napari_wsiseg._napari.sections.resolution import ResolutionSection
@@ -202,11 +207,17 @@ class RunsControl(QObject):
         except WsisegError as error:
             self._resolution.show_meaning("", str(error))
             return
+        spec = self._models.spec
+        self._problem = unreachable_words(job.resolution or spec.resolution, found.slide.info)
+        if self._problem:
+            self._resolution.show_meaning("", self._problem)
+            self._show_ready()
+            return
         tissue = self._slides.tissue
         if job.tissue == "auto" and tissue is None:
             return  # said again when it was found
         mask = tissue if job.tissue == "auto" else None
-        spec, ready = self._models.spec, self._models.is_ready
+        ready = self._models.is_ready
 
         def work() -> RunPlan:
             return self._plan(job, found, mask, ready=ready)

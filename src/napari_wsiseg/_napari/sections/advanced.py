@@ -14,6 +14,7 @@ from napari_wsiseg._napari.panel import PanelModel
 from napari_wsiseg._napari.sections.parts import folding, form, named
 
 _CHOOSES = 0
+_PATH_WIDTH = 90
 
 _PRECISIONS = {
     "Automatic": "auto",
@@ -106,6 +107,7 @@ class AdvancedSection(QWidget):
         self.output_folder.choose_btn.text = "Choose ..."
         named(self.output_folder.choose_btn.native, "Choose the output folder")
         named(self.output_folder.line_edit.native, "Output folder")
+        self.output_folder.line_edit.native.setMinimumWidth(_PATH_WIDTH)
         self.fold = folding("6  Advanced", held)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)

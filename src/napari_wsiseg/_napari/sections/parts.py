@@ -110,8 +110,7 @@ class Line(QWidget):
 
 def folding(title: str, *parts: QWidget) -> QCollapsible:
     """Parts below a title that are folded away at first."""
-    # superqt paints its arrows once, in the colours of that moment: as text they follow the theme.
-    made = QCollapsible(expandedIcon=QIcon(), collapsedIcon=QIcon())
+    made = QCollapsible()
     made.setDuration(0)
     # superqt takes the heights of texts that do not wrap, and keeps them.
     made.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
@@ -120,6 +119,8 @@ def folding(title: str, *parts: QWidget) -> QCollapsible:
     held = made.content()
 
     def on_toggled(is_open: bool) -> None:
+        # superqt's icons keep the colours of the theme of now; text does not.
+        made.toggleButton().setIcon(QIcon())
         made.setText(f"{'▾' if is_open else '▸'}  {title}")
         if is_open:
             held.setMaximumHeight(_UNLIMITED)
