@@ -34,7 +34,7 @@ class ModelsControl(QObject):
     ) -> None:
         super().__init__(parent)
         self._context, self._section, self._shelf, self._dialogs = context, section, shelf, parent
-        self._files: list[str] = []
+        self._files: dict[str, ModelSpec] = {}
         self._spec: ModelSpec | None = None
         self._chosen = _take_remembered(context.panel)
         section.model_chosen.connect(self._choose)
@@ -46,7 +46,7 @@ class ModelsControl(QObject):
 
     @property
     def spec(self) -> ModelSpec | None:
-        """Of the model that is chosen; None while its file was not read yet."""
+        """Of the model that is chosen."""
         return self._spec
 
     @property
@@ -66,19 +66,19 @@ class ModelsControl(QObject):
         self._take(name)
         remember(model=name if name in models() else "")
 
-    def _take(self, name: str, *, trust: bool = False) -> None:
+    def _take(self, name: str) -> None:
         panel = self._context.panel
         if name == panel.model:
             return
         panel.model, panel.weights = name, None
-        panel.trust = trust or name in self._files
+        panel.trust = name in self._files
         self._show()
         self.changed.emit()
 
     def _show(self) -> None:
         panel = self._context.panel
         self._section.show_models([*_rows(), *map(_file_row, self._files)], panel.model)
-        self._spec = spec_of(panel.model)
+        self._spec = spec_of(panel.model) or self._files.get(panel.model)
         self._section.show_spec(self._spec)
         self._tell_state()
         self._warn()
@@ -124,14 +124,10 @@ class ModelsControl(QObject):
         job = self._context.panel.job_for_model(model=path, trust=True)
 
         def loaded(model: Segmenter) -> None:
-            if path not in self._files:
-                self._files.append(path)
+            self._files[path] = model.spec
             self._chosen = True
-            self._take(path, trust=True)
-            self._spec = model.spec
-            self._section.show_spec(model.spec)
-            self._tell_state()
-            self._warn()
+            self._take(path)
+            self._show()
             self.changed.emit()
 
         self._context.background.ask(
