@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from large_map import large_map
+from window_runs import importing, open_one_level, open_real, segmenting
 
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.labels import DecisionRule
@@ -98,6 +99,11 @@ class Bench:
     def scene(self, viewer: Viewer):  # noqa: ANN201 - vispy's, which has no types
         """What paints the canvas."""
         return viewer.window._qt_viewer.canvas._scene_canvas  # noqa: SLF001 - nothing else paints
+
+    @property
+    def paints(self) -> int:
+        """How often the canvas was painted."""
+        return self._paints
 
     def _painted(self, _: object) -> None:
         from vispy import gloo
@@ -235,6 +241,10 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "refresh": refresh,
     "hide": hide,
     "heatmap": heatmap,
+    "open": open_real,
+    "one-level": open_one_level,
+    "segmenting": segmenting,
+    "import": importing,
 }
 
 
@@ -254,7 +264,7 @@ def main() -> None:
                 must = "" if row.must is None else f"{row.must:g}"
                 print(f"| {row.what} | {row.detail} | {row.times} | {must} |", flush=True)
         height, width = bench.scene(bench.viewer).size[::-1]
-        print(f"\nCanvas {width} x {height} px, {bench.layers.pm.size}, 5 classes.")
+        print(f"\nCanvas {width} x {height} px; the large result has {arguments.size} px a side.")
         bench.viewer.close()
 
 

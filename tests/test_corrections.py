@@ -463,6 +463,13 @@ def test_a_damaged_chunk_is_told(result):
     assert files_under(result.path) == before
 
 
+def test_labels_of_no_class_are_told(result):
+    fill_of(result, TOP_RIGHT, 1)
+    zarr.open_group(result.path / "labels" / "corrected", mode="r+")["0"][69, 100] = 4
+    with pytest.raises(StoreError, match=r"damaged \(level 0 holds the label 4"):
+        ws.measure(result, corrected=True)
+
+
 def test_a_run_that_went_on_is_not_mixed_with_older_corrections(result):
     fill_of(result, TOP_RIGHT, 1)
     edit(result, finished_chunks=3)

@@ -49,11 +49,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_slide: Path) ->
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the pages speak of: results, annotations and a preset, in the current folder."""
+    """What the pages speak of: results, annotations and a preset, in the current folder.
+
+    The slide's labels were corrected.
+    """
     values = np.zeros((3, 64, 96))
     values[0, :, :40], values[1, :, 40:] = 0.9, 0.7
     for name, spec in (("slide", SOFTMAX), ("stain", STAIN)):
         map_of(values[: len(spec.classes)], spec, path=tmp_path / f"{name}.ome.zarr").close()
+    with ws.ProbabilityMap.open(tmp_path / "slide.ome.zarr") as slide:
+        ws.correct(slide, ws.Region(0, 0, ws.Size(9, 9)), np.full((9, 9), 2))
     (tmp_path / "results").mkdir()
     map_of(values, SOFTMAX, path=tmp_path / "results" / "other.ome.zarr").close()
     (tmp_path / "tables").mkdir()

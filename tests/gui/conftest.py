@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
 
 import napari_wsiseg as ws
+from napari_wsiseg._napari import model_shelf
+from napari_wsiseg.engine import fields
+from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.models import load_model
+
+if TYPE_CHECKING:
+    # Qt is imported late: pytest-qt chooses the binding after this file was read.
+    from gui.dock_driver import Driver, HeldModel
+
+# Of Qt and its style on this screen, not of ours.
+_KNOWN = ("QFontDatabase:", "libpng warning")
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +83,66 @@ def result(tmp_path: Path) -> Path:
     job = ws.SegmentationJob(slide=slide, model="he-stain", output=output, tissue="none")
     ws.run(job).close()
     return output
+
+
+@pytest.fixture
+def _nothing_stays(qtlog) -> Iterator[None]:
+    """When the window is gone, so are the threads; and Qt had nothing to complain of."""
+    from qtpy.QtCore import QThreadPool, QtMsgType
+
+    from gui.dock_driver import PATIENCE
+
+    yield
+    assert QThreadPool.globalInstance().waitForDone(PATIENCE)
+    for thread in threading.enumerate():
+        if thread.name.startswith("wsiseg"):
+            thread.join(PATIENCE / 1000)
+            assert not thread.is_alive(), f"{thread.name} still runs"
+    complaints = [
+        record.message
+        for record in qtlog.records
+        if record.type != QtMsgType.QtDebugMsg and not record.message.startswith(_KNOWN)
+    ]
+    assert complaints == []
+
+
+@pytest.fixture
+def add_dock(tmp_path: Path, qtbot) -> Callable[[Any], Driver]:
+    """Add the dock to a window as the Plugins menu does."""
+
+    from gui.dock_driver import Driver
+
+    def add(viewer: Any) -> Driver:
+        _, dock = viewer.window.add_plugin_dock_widget("napari-wsiseg", "Segment slide")
+        dock.advanced_section.output_folder.value = tmp_path / "out"
+        return Driver(viewer, dock, qtbot)
+
+    return add
+
+
+@pytest.fixture
+def driver(_nothing_stays, make_napari_viewer, add_dock, request) -> Driver:
+    """A dock in a window on the screen; with the parameter "async", napari slices in a thread."""
+    from napari.settings import get_settings
+
+    get_settings().experimental.async_ = getattr(request, "param", "sync") == "async"
+    return add_dock(make_napari_viewer(show=True))
+
+
+@pytest.fixture
+def hold(monkeypatch) -> Iterator[Callable[..., HeldModel]]:
+    """Have the dock load models that answer when they are let, on small chunks."""
+    from gui.dock_driver import HeldModel
+
+    made: list[HeldModel] = []
+
+    def start(patch: int = 128, chunk: int = 128, name: str = "he-stain") -> HeldModel:
+        model = HeldModel(load_model(name), patch)
+        made.append(model)
+        monkeypatch.setattr(model_shelf, "load_model", lambda *_, **__: model)
+        monkeypatch.setattr(fields, "PatchGrid", partial(PatchGrid, chunk=chunk))
+        return model
+
+    yield start
+    for model in made:
+        model.free()

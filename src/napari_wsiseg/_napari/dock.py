@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_wsiseg._napari.areas_control import AreasControl
@@ -144,8 +144,6 @@ class SegmentDock(QWidget):
         self._memory_timer.setInterval(_MEMORY_MS)
         self._memory_timer.timeout.connect(self._show_memory)
         self._memory_timer.start()
-        # The dock's cross takes the widget out of the window without closing it.
-        self.destroyed.connect(self.background.close)
         window = getattr(viewer.window, "_qt_window", None)
         if window is not None:
             window.destroyed.connect(self.close_all)
@@ -178,6 +176,12 @@ class SegmentDock(QWidget):
         """The dock is closed, and so ends what it runs."""
         self.close_all()
         super().closeEvent(event)
+
+    def event(self, event: Any) -> bool:
+        """The dock's cross takes it out of the window, and closes nothing."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.close_all()
+        return bool(super().event(event))
 
     def hideEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
         """A hidden dock does not run on unseen; tabs and minimised windows only cover it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
@@ -13,7 +14,6 @@ from napari_wsiseg._napari.model_shelf import ModelShelf, is_at_hand
 from napari_wsiseg._napari.panel import FOR_STAIN, spec_of, stain_warning
 from napari_wsiseg._napari.sections.model import ModelRow, ModelSection
 from napari_wsiseg._napari.settings import read_settings
-from napari_wsiseg.errors import reason
 from napari_wsiseg.models import models, weights_ready
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class ModelsControl(QObject):
             self.changed.emit()
 
         self._context.background.ask(
-            "model", lambda: self._shelf.take(job), loaded, lambda e: self._tell_state(reason(e))
+            "model", lambda: self._shelf.take(job), loaded, self._on_problem
         )
 
     def _ask_weights(self) -> None:
@@ -148,12 +148,14 @@ class ModelsControl(QObject):
         self._tell_state(f"Reading {path.name} ...")
 
         def loaded(_: Segmenter) -> None:
+            if self._context.panel.model != job.model:
+                return  # another was chosen meanwhile
             self._context.panel.weights = path
             self._tell_state()
             self.changed.emit()
 
         self._context.background.ask(
-            "model", lambda: self._shelf.take(job), loaded, lambda e: self._tell_state(reason(e))
+            "model", lambda: self._shelf.take(job), loaded, self._on_problem
         )
 
     def _download(self) -> None:
@@ -166,9 +168,11 @@ class ModelsControl(QObject):
             self._tell_state()
             self.changed.emit()
 
-        self._context.background.ask(
-            "model", lambda: fetch(name), done, lambda error: self._tell_state(reason(error))
-        )
+        self._context.background.ask("model", lambda: fetch(name), done, self._on_problem)
+
+    def _on_problem(self, error: Exception) -> None:
+        self._tell_state(str(error))
+        show_error(str(error))
 
 
 def _rows() -> list[ModelRow]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from napari_wsiseg._napari.result_layers import ResultLayers, result_of
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.side_by_side import SideBySide
 from napari_wsiseg._napari.slide_layer import slide_of
+from napari_wsiseg.errors import StoreError
 from napari_wsiseg.labels import DecisionRule
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_wsiseg.engine import Progress
     from napari_wsiseg.store import ProbabilityMap
 
-_REFRESH_SECONDS = 0.5
+_LOOK_MS = 500
 _MOST_BESIDE = 4
 
 
@@ -45,10 +45,10 @@ class ResultsControl(QObject):
         self._beside = SideBySide(context.viewer)
         self._growing: ResultLayers | None = None
         self._running: ProbabilityMap | None = None
-        self._refreshed = 0.0
-        self._late = QTimer(self)
-        self._late.setSingleShot(True)
-        self._late.timeout.connect(self._refresh)
+        self._chunks = 0
+        self._looking = QTimer(self)
+        self._looking.setInterval(_LOOK_MS)
+        self._looking.timeout.connect(self._look)
         section.open_asked.connect(self._ask_result)
         section.result_chosen.connect(self._choose)
         section.beside_toggled.connect(self._on_beside)
@@ -66,7 +66,7 @@ class ResultsControl(QObject):
 
     def close(self) -> None:
         """Listen no more."""
-        self._late.stop()
+        self._looking.stop()
         viewer = self._context.viewer
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.layers.events.removed.disconnect(self._on_removed)
@@ -77,12 +77,8 @@ class ResultsControl(QObject):
         if self._running is not step.result:
             self._running = step.result
             self._growing = self._begin(slide, step.result)
-        if step.kind in ("row", "done"):
-            since = time.monotonic() - self._refreshed
-            if since >= _REFRESH_SECONDS:
-                self._refresh()
-            elif not self._late.isActive():
-                self._late.start(round(1000 * (_REFRESH_SECONDS - since)))
+            self._chunks = 0
+            self._looking.start()
 
     @property
     def all(self) -> tuple[ResultLayers, ...]:
@@ -98,7 +94,7 @@ class ResultsControl(QObject):
         if self._growing is not None:
             self._refresh()
         self._growing = self._running = None
-        self._late.stop()
+        self._looking.stop()
         if end.result is not None:
             self._offer()
 
@@ -132,8 +128,19 @@ class ResultsControl(QObject):
         self._choose(layers)
         return layers
 
+    def _look(self) -> None:
+        """Refresh where the map has grown: rows are written beside the run's steps."""
+        if self._growing is None:
+            return
+        try:
+            chunks = int(self._growing.pm.finished.sum())
+        except StoreError:
+            return  # the run ends by it, and says so
+        if chunks != self._chunks:
+            self._chunks = chunks
+            self._refresh()
+
     def _refresh(self) -> None:
-        self._refreshed = time.monotonic()
         if self._growing is not None:
             self._growing.refresh()
             if self._growing is self.current:

@@ -114,10 +114,13 @@ class CorrectedLabels:
             If they cannot be read there.
         """
         try:
-            return np.asarray(self._arrays[level][region.slices])
+            labels: Labels = np.asarray(self._arrays[level][region.slices])
         # Zarr and its codecs fail in ways that nobody lists.
         except Exception as error:
             raise damaged(self._folder, f"level {level}: {type(error).__name__}") from error
+        if labels.max(initial=0) > len(self._pm.classes):
+            raise damaged(self._folder, f"level {level} holds the label {labels.max()}")
+        return labels
 
     def paint(self, box: Region, labels: Labels, correction: Correction) -> None:
         """Put labels into a box, at every level; of each file the old or the new is there.
