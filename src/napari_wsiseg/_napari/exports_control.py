@@ -15,7 +15,6 @@ from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.runner import Runner
 from napari_wsiseg._napari.sections.export import ExportChoice, ExportSection
 from napari_wsiseg._napari.sections.result import ResultSection
-from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg._napari.slides_control import SlidesControl
 from napari_wsiseg.export.formats import FORMATS
 
@@ -43,9 +42,6 @@ class ExportsControl(QObject):
         self.runner: Runner[ExportOrder] = Runner(export_run, self)
         self.runner.stepped.connect(self._on_step)
         self.runner.ended.connect(self._on_end)
-        section.format.choose(read_settings().export_format)
-        section.show_options()
-        section.format.chosen.connect(lambda name: remember(export_format=name))
         section.export_asked.connect(self._ask)
         section.stop_asked.connect(self.runner.cancel)
         result_section.csv_asked.connect(lambda: self._ask(ExportChoice("csv")))

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.model_shelf import ModelShelf, is_at_hand
-from napari_wsiseg._napari.panel import FOR_STAIN, PanelModel, spec_of, stain_warning
+from napari_wsiseg._napari.panel import FOR_STAIN, spec_of, stain_warning
 from napari_wsiseg._napari.sections.model import ModelRow, ModelSection
 from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg.models import models, weights_ready
@@ -36,7 +36,8 @@ class ModelsControl(QObject):
         self._context, self._section, self._shelf, self._dialogs = context, section, shelf, parent
         self._files: dict[str, ModelSpec] = {}
         self._spec: ModelSpec | None = None
-        self._chosen = _take_remembered(context.panel)
+        # One that was used last time stays, whatever the slide's stain.
+        self._chosen = context.panel.model not in FOR_STAIN.values()
         section.model_chosen.connect(self._choose)
         section.file_asked.connect(self._ask_file)
         section.weights_file_asked.connect(self._ask_weights)
@@ -63,8 +64,8 @@ class ModelsControl(QObject):
 
     def _choose(self, name: str) -> None:
         self._chosen = True
+        remember(model=name)
         self._take(name)
-        remember(model=name if name in models() else "")
 
     def _take(self, name: str) -> None:
         panel = self._context.panel
@@ -170,19 +171,6 @@ class ModelsControl(QObject):
     def _on_problem(self, error: Exception) -> None:
         self._tell_state(str(error))
         show_error(str(error))
-
-
-def _take_remembered(panel: PanelModel) -> bool:
-    """Take the model that was used last, where it can run at once; whether it was taken.
-
-    Not those that a stain suggests: the next slide may have another. No file: it would run
-    without being asked about.
-    """
-    name = read_settings().model
-    if name not in models() or name in FOR_STAIN.values() or not weights_ready(name):
-        return False
-    panel.model = name
-    return True
 
 
 def _rows() -> list[ModelRow]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from napari.settings import get_plugin_settings
-
-from napari_wsiseg._napari.panel import Stain
 
 _PLUGIN = "napari-wsiseg"
 _log = logging.getLogger(__name__)
@@ -77,12 +75,6 @@ def read_settings() -> Settings:
             if value is not None:
                 settings = replace(settings, **{name: value})
     return settings
-
-
-def usual_stain() -> Stain:
-    """What most of the user's slides are stained with."""
-    named = read_settings().stain
-    return next((stain for stain in get_args(Stain) if stain == named), "other")
 
 
 def remember(**changes: Any) -> None:

@@ -22,11 +22,11 @@ from napari_wsiseg._napari.open_slides import (
     slide_for,
     tissue_layer_keywords,
 )
-from napari_wsiseg._napari.panel import Where
+from napari_wsiseg._napari.panel import Where, usual_stain
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
-from napari_wsiseg._napari.settings import read_settings, remember, usual_stain
+from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
 from napari_wsiseg.errors import reason
 
@@ -189,7 +189,10 @@ class SlidesControl(QObject):
         if self.current is None:
             return
         self._found = look.tissue
-        self._context.panel.stain = look.stain or usual_stain()
+        if look.stain is not None:
+            self._context.panel.stain = look.stain
+        elif look.tissue is not None:
+            self._context.panel.stain = usual_stain(read_settings().stain)
         self._section.stain.choose(self._context.panel.stain)
         self._draw_tissue()
         if look.tissue is None:

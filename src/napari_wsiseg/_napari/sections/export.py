@@ -80,7 +80,7 @@ class ExportSection(Section):
         self.format.offer(
             [(f"{_NAMES[f.name]}: {f.text}", f.name) for f in FORMATS.values()], "geojson"
         )
-        self.format.chosen.connect(lambda _: self.show_options())
+        self.format.chosen.connect(lambda _: self._show_options())
         self.rows.addWidget(self.format)
         self._add_options()
         self.export = button("Export ...", "Choose a file and write it.", self._tell)
@@ -94,7 +94,7 @@ class ExportSection(Section):
         self.state = note(name="State of the export")
         self.rows.addWidget(self.state)
         self.show_idle()
-        self.show_options()
+        self._show_options()
 
     def _add_options(self) -> None:
         self.per = Choice("Outlines", "One for each class, or one for each object.")
@@ -152,8 +152,13 @@ class ExportSection(Section):
         self.rows.addWidget(self.correction)
         self.show_correcting(correcting=False)
 
-    def show_options(self) -> None:
-        """Offer what the chosen format has."""
+    def show_format(self, name: str) -> None:
+        """Choose this format, where there is such a one; says nothing."""
+        if name in FORMATS:
+            self.format.choose(name)
+            self._show_options()
+
+    def _show_options(self) -> None:
         has, origins = _HAS[self.format.value], FORMATS[self.format.value].origins
         self.origin.offer([(_ORIGIN[origin], origin) for origin in origins], origins[0])
         for name, control in self._options.items():
