@@ -91,6 +91,7 @@ class SegmentDock(QWidget):
             context, self.export_section, self.result_section, self.results, self.areas, self
         )
         self._connect(viewer)
+        self.results.adopt_all()
         self._show_memory()
         self._test_machine()
 

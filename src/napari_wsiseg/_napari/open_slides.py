@@ -6,7 +6,7 @@ Whatever takes time here is made to be called in a thread. Knows no dock.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,10 @@ def slide_for(layer: Image, mpp: float | None = None) -> OpenSlide:
         if path is not None:
             try:
                 slide = open_slide(path, mpp)
+                if slide.info.mpp is None and _in_micrometres(layer):
+                    # Given before, or known to the reader that it came by.
+                    slide.close()
+                    slide = open_slide(path, tuple(layer.scale[-2:]))
                 shape = (slide.info.size.height, slide.info.size.width)
                 if shape == _shape(layer):
                     return OpenSlide(layer, slide, is_own=True)
@@ -123,17 +127,24 @@ def slide_for(layer: Image, mpp: float | None = None) -> OpenSlide:
         return OpenSlide(layer, open_slide(layer, mpp), is_own=True)
 
 
-def adopt_scale(found: OpenSlide) -> None:
-    """Give the layer the slide's scale, where it has none: one layer without a unit hides all."""
+def adopt_scale(found: OpenSlide) -> OpenSlide:
+    """Give the layer the slide's scale, where it has none: one layer without a unit hides all.
+
+    Returns
+    -------
+    The same; or, where the slide took the place of the layer's own, as the layer's.
+    """
     layer, mpp = found.layer, found.slide.info.mpp
     if mpp is None:
-        return
+        return found
     if found.is_own and slide_of(layer) is not None:
         # The slide that it had knew no scale; its pixels stay its own.
         layer.metadata[METADATA] = SlideSource(found.slide)
-    if tuple(str(unit) for unit in layer.units) != ("micrometer", "micrometer"):
+        found = replace(found, is_own=False)
+    if not _in_micrometres(layer):
         layer.units = ("um", "um")
         layer.scale = tuple(mpp)
+    return found
 
 
 def look_at(slide: Slide) -> Look:
@@ -232,6 +243,10 @@ def _ellipse(corners: NDArray[Any], points: int = 64) -> NDArray[np.float64]:
 def _source(layer: Image) -> Path | None:
     path = getattr(layer.source, "path", None)
     return Path(path) if path and Path(path).exists() else None
+
+
+def _in_micrometres(layer: Image) -> bool:
+    return all(str(unit) == "micrometer" for unit in layer.units[-2:])
 
 
 def _shape(layer: Image) -> tuple[int, int]:

@@ -67,7 +67,10 @@ class ResultsControl(QObject):
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
-        for layer in list(viewer.layers):
+
+    def adopt_all(self) -> None:
+        """Take in the results that are open already."""
+        for layer in list(self._context.viewer.layers):
             self._adopt(layer)
 
     def close(self) -> None:

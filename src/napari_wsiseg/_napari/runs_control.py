@@ -108,6 +108,7 @@ class RunsControl(QObject):
             lambda: self._shelf.take(job),
         )
         if self.runner.start(request):
+            self._slides.hold(found)
             self._slide, self._warnings, self.spilled = found, [], False
             self._section.show_running()
             self._section.show_state("Starting ...")
@@ -193,6 +194,7 @@ class RunsControl(QObject):
 
     def _on_end(self, end: RunEnd) -> None:
         slide, self._slide = self._slide, None
+        self._slides.hold(None)
         self._close_bar()
         self._show_ready()
         self._section.show_state(ended_words(end))

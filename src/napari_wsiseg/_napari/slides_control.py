@@ -57,6 +57,7 @@ class SlidesControl(QObject):
         self._context, self._section, self._where = context, section, where
         self._dialogs = parent
         self.current: OpenSlide | None = None
+        self._held: OpenSlide | None = None
         self._found: TissueMask | None = None
         self._tissue_layer: Labels | None = None
         self._looked: dict[str, Look] = {}
@@ -81,8 +82,17 @@ class SlidesControl(QObject):
         layers.inserted.disconnect(self._on_inserted)
         layers.removed.disconnect(self._on_removed)
         layers.renamed.disconnect(self._offer)
-        if self.current is not None:
-            self.current.close()
+        before, self.current = self.current, None
+        self._close_unused(before)
+
+    def hold(self, found: OpenSlide | None) -> None:
+        """Keep a slide open until another, or None, is held: a run reads from it."""
+        before, self._held = self._held, found
+        self._close_unused(before)
+
+    def _close_unused(self, found: OpenSlide | None) -> None:
+        if found is not None and found is not self.current and found is not self._held:
+            found.close()
 
     @property
     def tissue(self) -> TissueMask | None:
@@ -162,8 +172,7 @@ class SlidesControl(QObject):
         if found.layer not in self._context.viewer.layers:
             found.close()
             return
-        adopt_scale(found)
-        self.current = found
+        self.current = found = adopt_scale(found)
         info = found.slide.info
         self._section.show_info(info)
         self._offer_default(info.path)
@@ -233,8 +242,7 @@ class SlidesControl(QObject):
         before, self.current, self._found = self.current, None, None
         self._drop_tissue_layer()
         self._where.show_about("")
-        if before is not None:
-            before.close()
+        self._close_unused(before)
         self.slide_changed.emit(None)
 
     def _set_mpp(self, mpp: float) -> None:
