@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsiseg.words import clock, several
+from napari_wsiseg.words import clock, in_resolution, several
 
 if TYPE_CHECKING:
     from napari_wsiseg._napari.runs import RunEnd
@@ -31,7 +31,7 @@ def foretold_words(plan: RunPlan, spec: ModelSpec) -> Foretold:
 
     text = plan_words(plan)
     if plan.resolution != spec.resolution:
-        text += f"\n{spec.name} was trained at {spec.resolution}."
+        text += f"\n{spec.name} was trained at {in_resolution(spec.resolution)}."
     return Foretold(text, " ".join(plan.warnings))
 
 
