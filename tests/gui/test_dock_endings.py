@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QApplication
@@ -46,6 +47,15 @@ def remove_the_slide(driver: Driver) -> None:
     driver.viewer.layers.remove(driver.dock.slides.current.layer)
 
 
+def remove_the_slide_while_another_is_looked_at(driver: Driver) -> None:
+    layer = driver.dock.slides.current.layer
+    pixels = np.full((64, 64, 3), 200, np.uint8)
+    driver.viewer.add_image(pixels, rgb=True, name="other")
+    slides = driver.dock.slides
+    driver.wait(lambda: slides.current is not None and slides.current.name == "other")
+    driver.viewer.layers.remove(layer)
+
+
 def remove_the_classes(driver: Driver) -> None:
     driver.viewer.layers.remove(driver.dock.results.current.labels)
 
@@ -63,7 +73,7 @@ def close_the_window(driver: Driver) -> None:
 
 ENDINGS = [
     hide_by_its_button, remove_by_its_cross, remove_the_slide, remove_the_classes,
-    remove_all_layers, close_the_window,
+    remove_the_slide_while_another_is_looked_at, remove_all_layers, close_the_window,
 ]  # fmt: skip
 
 
