@@ -24,6 +24,7 @@ from napari_wsiseg._napari.open_slides import (
 )
 from napari_wsiseg._napari.panel import Where, usual_stain
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
+from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
 from napari_wsiseg._napari.settings import read_settings, remember
@@ -31,6 +32,9 @@ from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
 from napari_wsiseg.errors import reason
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
     from napari_wsiseg.tissue import TissueMask
 
 _FILES = (
@@ -173,7 +177,7 @@ class SlidesControl(QObject):
         if found.layer not in self._context.viewer.layers:
             found.close()
             return
-        self.current = found = adopt_scale(found)
+        self.current = found = adopt_scale(found, self._over(found))
         info = found.slide.info
         self._section.show_info(info)
         self._offer_default(info.path)
@@ -196,6 +200,17 @@ class SlidesControl(QObject):
         )
 
     def _on_look(self, look: Look) -> None:
+    def _over(self, found: OpenSlide) -> list[Layer]:
+        """What lies over a slide in its units: results of it, and what was drawn."""
+        fingerprint, units = found.slide.info.fingerprint, found.layer.units[-2:]
+        over = []
+        for layer in self._context.viewer.layers:
+            result = result_of(layer)
+            is_its = result is not None and result.pm.info.identity.get("slide") == fingerprint
+            if layer.units[-2:] == units and (is_its or isinstance(layer, Shapes)):
+                over.append(layer)
+        return over
+
         if self.current is None:
             return
         self._found = look.tissue
