@@ -65,6 +65,7 @@ class SlidesControl(QObject):
         self._found: TissueMask | None = None
         self._tissue_layer: Labels | None = None
         self._looked: dict[str, Look] = {}
+        self._painted: dict[str, NDArray[Any]] = {}
         section.open_asked.connect(self._open_file)
         section.folder_asked.connect(self._open_folder)
         section.layer_chosen.connect(self.select)
@@ -182,7 +183,7 @@ class SlidesControl(QObject):
         self._section.show_info(info)
         self._offer_default(info.path)
         self.slide_changed.emit(found)
-        key = f"{info.fingerprint} {info.mpp}"
+        key = _key(found)
         if key in self._looked:
             self._on_look(self._looked[key])
             return
@@ -199,7 +200,6 @@ class SlidesControl(QObject):
             lambda error: self._on_look(Look(None, None, reason(error))),
         )
 
-    def _on_look(self, look: Look) -> None:
     def _over(self, found: OpenSlide) -> list[Layer]:
         """What lies over a slide in its units: results of it, and what was drawn."""
         fingerprint, units = found.slide.info.fingerprint, found.layer.units[-2:]
@@ -211,6 +211,7 @@ class SlidesControl(QObject):
                 over.append(layer)
         return over
 
+    def _on_look(self, look: Look) -> None:
         if self.current is None:
             return
         self._found = look.tissue
@@ -233,6 +234,8 @@ class SlidesControl(QObject):
             return
         viewer = self._context.viewer
         keywords = tissue_layer_keywords(self.current, self._found)
+        # What was painted before another slide was looked at.
+        keywords["data"] = self._painted.pop(_key(self.current), keywords["data"])
         selected = list(viewer.layers.selection)
         layer = viewer.add_labels(**keywords)
         prepare_tissue_layer(layer)
@@ -255,6 +258,8 @@ class SlidesControl(QObject):
     def _let_go(self) -> None:
         self._context.background.forget("slide")
         self._context.background.forget("look")
+        if self.current is not None and self._tissue_layer is not None:
+            self._painted[_key(self.current)] = self._tissue_layer.data
         before, self.current, self._found = self.current, None, None
         self._drop_tissue_layer()
         self._where.show_about("")
@@ -315,3 +320,8 @@ class SlidesControl(QObject):
             for layer in self._context.viewer.layers
             if isinstance(layer, Shapes)
         ]
+
+
+def _key(found: OpenSlide) -> str:
+    """What a first look holds for."""
+    return f"{found.slide.info.fingerprint} {found.slide.info.mpp}"
