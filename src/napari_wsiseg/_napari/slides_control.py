@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from numpy.typing import NDArray
 
+    from napari_wsiseg.slides import Slide
     from napari_wsiseg.tissue import TissueMask
 
 _FILES = (
@@ -105,6 +106,12 @@ class SlidesControl(QObject):
         if self._found is None or self._tissue_layer is None:
             return self._found
         return edited_tissue(self._found, self._tissue_layer.data)
+
+    def open_slide_with(self, fingerprint: object) -> Slide | None:
+        """The slide with this fingerprint, looked at or not; None where it is not open."""
+        slides = [] if self.current is None else [self.current.slide]
+        slides += [slide for slide in map(slide_of, self._context.viewer.layers) if slide]
+        return next((slide for slide in slides if slide.info.fingerprint == fingerprint), None)
 
     def select(self, layer: Image | None) -> None:
         """Make this layer's slide the one that is segmented."""
