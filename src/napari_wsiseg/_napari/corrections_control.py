@@ -116,7 +116,9 @@ class CorrectionsControl(QObject):
             painting.result.pm, painting.result.rule, painting.areas, painting.box,
         )  # fmt: skip
         painted = np.array(painting.layer.data, np.uint8)
-        self._section.show_correcting(correcting=True, text="Keeping the corrections ...")
+        self._section.show_correcting(
+            correcting=True, keeping=True, text="Keeping the corrections ..."
+        )
 
         def work() -> int:
             return _kept(pm, rule, areas, box, painted)
