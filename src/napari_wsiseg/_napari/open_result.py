@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
 
+from napari_wsiseg._napari.kept_thresholds import kept_rule
 from napari_wsiseg._napari.slide_layer import (
     LayerData,
     Preparation,
@@ -46,7 +47,7 @@ def open_result(viewer: Viewer, path: Path) -> ResultLayers:
     from napari_wsiseg.store import ProbabilityMap
 
     pm = ProbabilityMap.open(path)
-    shown = ResultLayers(pm, _stem(pm, path))
+    shown = ResultLayers(pm, _stem(pm, path), kept_rule(pm))
     shown.add_to(viewer)
     slide_layer = _shown(pm, viewer)
     if slide_layer is not None:
@@ -85,7 +86,7 @@ def result_layer_data(path: Path) -> list[LayerData]:
     from napari_wsiseg.store import ProbabilityMap
 
     pm = ProbabilityMap.open(path)
-    shown = ResultLayers(pm, _stem(pm, path))
+    shown = ResultLayers(pm, _stem(pm, path), kept_rule(pm))
     files = _files(pm, path)
     layers: list[LayerData] = []
     if files:

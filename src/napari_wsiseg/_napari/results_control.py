@@ -165,14 +165,10 @@ class ResultsControl(QObject):
         self._adopt(event.value)
 
     def _adopt(self, layer: Any) -> None:
-        """Take in a result that somebody else opened, with the thresholds it had."""
+        """Take in a result that somebody else opened, with the thresholds it has."""
         layers = result_of(layer)
-        if layers is None or layers in self._results:
-            return
-        rule = kept_rule(layers.pm)
-        if rule != layers.rule:
-            layers.set_rule(rule)
-        self._add(layers)
+        if layers is not None and layers not in self._results:
+            self._add(layers)
 
     def _add(self, layers: ResultLayers) -> None:
         self._results.append(layers)
