@@ -175,6 +175,8 @@ class ResultsControl(QObject):
         self._make_current(layers)
 
     def _on_removed(self, event: Any) -> None:
+        if self._beside.is_of(event.value):
+            self._stop_beside()
         layers = result_of(event.value)
         if layers is None or layers not in self._results:
             return
