@@ -17,7 +17,7 @@ from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.slide_layer import tell
 from napari_wsiseg._napari.slides_control import SlidesControl
-from napari_wsiseg.errors import JobError, WsisegError
+from napari_wsiseg.errors import JobError, StoreError, WsisegError
 from napari_wsiseg.labels import Cleanup
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_wsiseg.geometry import Polygon
     from napari_wsiseg.measure import AreaTable
     from napari_wsiseg.regions import NamedRegion
+    from napari_wsiseg.store import ProbabilityMap
 
 _WHOLE, _IMPORT = "whole", "import"
 _GEOJSON = "Annotations (*.geojson *.geojson.gz *.json);;All files (*)"
@@ -83,6 +84,7 @@ class AreasControl(QObject):
         def work() -> list[AreaTable]:
             from napari_wsiseg.measure import measure
 
+            _check_there(pm)
             if regions is None:
                 return [measure(pm, rule, used, estimate=estimate, corrected=corrected)]
             return measure(pm, rule, used, regions=regions, estimate=estimate, corrected=corrected)
@@ -119,8 +121,10 @@ class AreasControl(QObject):
         self._section.show_areas(shown, stain_readout(shown))
 
     def _on_error(self, error: Exception) -> None:
+        is_known = self._section.readout.text() == str(error)
         self._show_nothing(str(error))
-        tell(error)
+        if not is_known:
+            tell(error)
 
     def _on_current(self, layers: ResultLayers | None) -> None:
         self._context.background.forget("areas")
@@ -195,6 +199,12 @@ class AreasControl(QObject):
         clipboard = QGuiApplication.clipboard()
         if self.tables and clipboard is not None:
             clipboard.setText(as_tsv(self.tables))
+
+
+def _check_there(pm: ProbabilityMap) -> None:
+    """Raise StoreError where its folder is gone: chunks that are not there count as empty."""
+    if pm.path is not None and not pm.path.is_dir():
+        raise StoreError(f"{pm.path} is gone; open the result from where it is now.")
 
 
 def _with_all(regions: Sequence[NamedRegion]) -> list[NamedRegion]:

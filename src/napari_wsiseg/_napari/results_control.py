@@ -317,5 +317,8 @@ class ResultsControl(QObject):
 
 def _title(layers: ResultLayers) -> str:
     name: str = layers.labels.name.removesuffix(" · classes")
-    state = layers.pm.status
+    try:
+        state: str = layers.pm.status
+    except StoreError:
+        state = "gone or damaged"
     return name if state == "complete" else f"{name} ({state})"
