@@ -109,13 +109,16 @@ def _hold_half_way(dock: SegmentDock) -> None:
     dock.advanced_section.stride.value = STRIDE
     dock.advanced_section.batch_size.value = 1
 
+    def is_held() -> bool:
+        return dock.run_section.pause.text() == "Resume"
+
     def look(_slide: Any, step: Any) -> None:
-        if step.row >= HALF_WAY_ROW and not dock.runs.runner.is_paused:
+        if step.row >= HALF_WAY_ROW and not is_held():
             dock.run_section.pause.click()
 
     dock.runs.progressed.connect(look)
     dock.run_section.segment.click()
-    _until(lambda: dock.runs.runner.is_paused, "the run is held")
+    _until(is_held, "the run is held")
     dock.runs.progressed.disconnect(look)
     _settle(1.5)
 
