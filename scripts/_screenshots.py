@@ -34,8 +34,10 @@ WINDOW = (1360, 860)
 DOCK_WIDTH = 380
 NARROW = 350
 LARGE_FONT = 1.5
-HALF_WAY_ROW = 2
+HALF_WAY_ROW = 3
+STRIDE = 256
 PATIENCE_S = 180
+PANEL_COLORS = 96
 
 
 def main(arguments: list[str]) -> int:
@@ -62,8 +64,8 @@ def _make(slide: Path | None) -> None:
     with _window() as (viewer, dock):
         dock.panel.output_folder = WORK / "results"
         dock.open_path(slide)
-        _until(lambda: dock.run_section.segment.isEnabled(), "the slide is ready")
-        _until(lambda: dock.resolution_section.meaning.text(), "the run is foretold")
+        _until(dock.run_section.segment.isEnabled, "the slide is ready")
+        _until(dock.resolution_section.meaning.text, "the run is foretold")
         _shoot(viewer, dock, "start", dock.slide_section)
         _hold_half_way(dock)
         _shoot(viewer, dock, "half-way", dock.run_section)
@@ -72,7 +74,7 @@ def _make(slide: Path | None) -> None:
         _shoot(viewer, dock, "done", dock.result_section)
         _export(dock)
         _shoot(viewer, dock, "export", dock.export_section)
-        _shoot_narrow(viewer, dock)
+        _shoot_narrow(dock)
 
 
 @contextmanager
@@ -96,7 +98,12 @@ def _make_wide(viewer: Viewer, held: QWidget, width: int) -> None:
 
 
 def _hold_half_way(dock: SegmentDock) -> None:
-    """Start the run, and hold it with Pause as soon as this row is finished."""
+    """Start the run, and hold it with Pause as soon as this row is finished.
+
+    In the small patches that a network would be given, one by one, so that there are rows.
+    """
+    dock.advanced_section.stride.value = STRIDE
+    dock.advanced_section.batch_size.value = 1
 
     def look(_slide: Any, step: Any) -> None:
         if step.row >= HALF_WAY_ROW and not dock.runs.runner.is_paused:
@@ -134,7 +141,7 @@ def _export(dock: SegmentDock) -> None:
     _until(lambda: dock.exports.runner.request is None, "the export is written")
 
 
-def _shoot_narrow(viewer: Viewer, dock: SegmentDock) -> None:
+def _shoot_narrow(dock: SegmentDock) -> None:
     """The whole panel, as narrow as it is to be usable; then in a larger font."""
     from napari.settings import get_settings
 
@@ -148,14 +155,17 @@ def _shoot_narrow(viewer: Viewer, dock: SegmentDock) -> None:
         for theme in THEMES:
             appearance.theme = theme
             _settle()
-            _save(dock._scroll.widget().grab().toImage(), f"{name}-{theme}")
+            _save(dock.column.grab().toImage(), f"{name}-{theme}")
 
 
 def _shoot(viewer: Viewer, dock: SegmentDock, name: str, section: QWidget) -> None:
     """The window with this section in view, in each theme."""
+    from napari._qt.dialogs.qt_notification import NapariQtNotification
     from napari.settings import get_settings
 
     dock._scroll.verticalScrollBar().setValue(section.y())
+    for notification in viewer.window._qt_window.findChildren(NapariQtNotification):
+        notification.close()
     for theme in THEMES:
         get_settings().appearance.theme = theme
         _settle()
@@ -170,7 +180,20 @@ def _save(picture: Any, name: str) -> None:
         picture = QImg2array(picture)
     IMAGES.mkdir(exist_ok=True)
     image = Image.fromarray(picture[..., :3])
-    image.quantize(256, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
+    image.quantize(palette=_palette(image), dither=Image.Dither.NONE).save(
+        IMAGES / f"{name}.png", optimize=True
+    )
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    """Colours of the picture in which the panel's few are kept beside the slide's many."""
+    panel = image.crop((max(image.width - DOCK_WIDTH, 0), 0, image.width, image.height))
+    rare = panel.quantize(PANEL_COLORS, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
+    usual = image.quantize(256 - PANEL_COLORS, method=Image.Quantize.MEDIANCUT).getpalette() or []
+    colors = rare[: 3 * PANEL_COLORS] + usual[: 3 * (256 - PANEL_COLORS)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colors)
+    return palette
 
 
 def _settle(seconds: float = 0.5) -> None:

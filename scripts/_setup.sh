@@ -68,3 +68,34 @@ make_environment() {
         --constraint "$root/constraints.txt" "$@"
     printf '%s' "$stamp" >"$folder/stamp"
 }
+
+# A window on a virtual screen, drawn in software.
+window_packages=(
+    xvfb xauth libgl1 libegl1 libglx-mesa0 libegl-mesa0 libgl1-mesa-dri libglib2.0-0 libdbus-1-3
+    libfontconfig1 libfreetype6 libx11-6 libx11-xcb1 libxkbcommon0 libxkbcommon-x11-0 libxcb1
+    libxcb-cursor0 libxcb-glx0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0
+    libxcb-render0 libxcb-render-util0 libxcb-shape0 libxcb-shm0 libxcb-sync1 libxcb-util1
+    libxcb-xfixes0 libxcb-xkb1 fonts-dejavu-core
+)
+
+missing_packages() {
+    local package
+    for package in "${window_packages[@]}"; do
+        # Since 2024, Debian and Ubuntu give some of them the suffix t64.
+        dpkg-query -W -f '${db:Status-Abbrev}\n' "$package" "${package}t64" 2>/dev/null |
+            grep -q '^ii' || printf '%s ' "$package"
+    done
+}
+
+# find_screen ELSE: sets `screen` to what gives a command a virtual screen; ELSE says what else helps.
+find_screen() {
+    local missing
+    if command -v dpkg-query >/dev/null; then
+        read -ra missing <<<"$(missing_packages)"
+        if [[ ${#missing[@]} -gt 0 ]] && ! apt_install "${missing[@]}"; then
+            fail "A window needs these packages: ${missing[*]}; install them (sudo apt-get install ...), $1"
+        fi
+    fi
+    command -v xvfb-run >/dev/null || fail "A window needs xvfb-run; install it, $1"
+    screen=(xvfb-run -a -s "-screen 0 1600x1000x24")
+}

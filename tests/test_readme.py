@@ -95,7 +95,9 @@ def test_the_two_commands_come_first() -> None:
     assert commands("README.md")[:2] == ["./scripts/demo", "./scripts/test"]
 
 
-@pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["scripts/demo", "scripts/test", "scripts/screenshots", ".ci/run"]
+)
 @pytest.mark.skipif(os.name == "nt", reason="the scripts are for Debian and Ubuntu")
 def test_scripts_can_be_run(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_wsiseg.geometry import YX
+from napari_wsiseg.geometry import YX, Resolution
 
 SCALE_SOURCES = {
     "metadata": "from the file",
@@ -45,6 +45,11 @@ def in_mpp(mpp: YX | None) -> str:
         return "unknown scale"
     y, x = f"{mpp.y:.4g}", f"{mpp.x:.4g}"
     return f"{x} µm/px" if x == y else f"{x} x {y} µm/px (x, y)"
+
+
+def in_resolution(resolution: Resolution) -> str:
+    """A resolution, to read: "0.25 µm/px"; in other units as people write it."""
+    return f"{resolution.value:g} µm/px" if resolution.unit == "mpp" else str(resolution)
 
 
 def several(count: int, what: str) -> str:

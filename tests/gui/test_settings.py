@@ -10,6 +10,7 @@ import yaml
 from napari import settings as napari_settings
 from npe2 import PluginManager
 
+from napari_wsiseg._napari.dock import SegmentDock
 from napari_wsiseg._napari.settings import Settings, default_output_folder, read_settings, remember
 from napari_wsiseg.export.formats import FORMATS
 
@@ -95,3 +96,19 @@ def test_the_manifest_knows_what_the_code_knows(root) -> None:
     }
     assert set(known) == {f.name for f in fields(Settings)}
     assert known["export_format"]["enum"] == list(FORMATS)
+
+
+def test_the_dock_begins_as_it_was_left(make_napari_viewer, stored) -> None:
+    remember(stain="H-DAB", export_format="csv", memory_threshold=40, model="")
+    dock = SegmentDock(make_napari_viewer())
+    assert (dock.panel.stain, dock.panel.model) == ("H-DAB", "hdab-stain")
+    assert dock.export_section.format.value == "csv"
+    assert not dock.export_section.per.isVisibleTo(dock)
+    assert dock.memory_section.slider.value() == 40
+    dock.model_section.model_chosen.emit("tissue")
+    dock.close_all()
+    assert read_settings().model == "tissue"
+    remember(model="fcn_resnet50_unet-bcss")  # whose weights are not here
+    dock = SegmentDock(make_napari_viewer())
+    assert dock.panel.model == "hdab-stain"
+    dock.close_all()

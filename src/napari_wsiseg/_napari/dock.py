@@ -20,7 +20,12 @@ from napari_wsiseg._napari.cursor_control import CursorControl
 from napari_wsiseg._napari.exports_control import ExportsControl
 from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
-from napari_wsiseg._napari.panel import PanelModel, resolution_of
+from napari_wsiseg._napari.panel import (
+    PanelModel,
+    model_to_begin_with,
+    resolution_of,
+    usual_stain,
+)
 from napari_wsiseg._napari.presets_control import PresetsControl
 from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.runs_control import RunsControl
@@ -136,6 +141,10 @@ class SegmentDock(QWidget):
         self.advanced_section.changed.connect(self._on_advanced)
         self.advanced_section.show_panel(self.panel)
         self.run_section.segment_asked.connect(self._make_room)
+        self.export_section.show_format(read_settings().export_format)
+        self.export_section.export_asked.connect(
+            lambda choice: remember(export_format=choice.format)
+        )
         self.runs.progressed.connect(self.results.show_progress)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
         self.results.layers_gone.connect(self._on_layers_gone)
@@ -266,7 +275,10 @@ class _Column(QWidget):
 
 def _remembered() -> PanelModel:
     settings = read_settings()
+    stain = usual_stain(settings.stain)
     return PanelModel(
+        model=model_to_begin_with(settings.model, stain),
+        stain=stain,
         memory_threshold=settings.memory_threshold,
         device=settings.device,
         output_folder=settings.output_folder,

@@ -13,7 +13,7 @@ from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.model_shelf import ModelShelf, is_at_hand
 from napari_wsiseg._napari.panel import FOR_STAIN, spec_of, stain_warning
 from napari_wsiseg._napari.sections.model import ModelRow, ModelSection
-from napari_wsiseg._napari.settings import read_settings
+from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg.models import models, weights_ready
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class ModelsControl(QObject):
         self._context, self._section, self._shelf, self._dialogs = context, section, shelf, parent
         self._files: dict[str, ModelSpec] = {}
         self._spec: ModelSpec | None = None
-        self._chosen = False
+        # One that was used last time stays, whatever the slide's stain.
+        self._chosen = context.panel.model not in FOR_STAIN.values()
         section.model_chosen.connect(self._choose)
         section.file_asked.connect(self._ask_file)
         section.weights_file_asked.connect(self._ask_weights)
@@ -63,6 +64,7 @@ class ModelsControl(QObject):
 
     def _choose(self, name: str) -> None:
         self._chosen = True
+        remember(model=name)
         self._take(name)
 
     def _take(self, name: str) -> None:

@@ -15,7 +15,7 @@ from psygnal import SignalGroupDescriptor
 from napari_wsiseg.config import MapDtype, Precision, SegmentationJob, Window
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Polygon, Region, Resolution
-from napari_wsiseg.models import models
+from napari_wsiseg.models import models, weights_ready
 from napari_wsiseg.spec import ModelSpec
 
 Where = Literal["tissue", "whole", "view", "shapes", "file"]
@@ -146,6 +146,17 @@ def stain_warning(spec: ModelSpec, stain: Stain) -> str:
         f"{spec.name} is made for {spec.stain} slides, and this one is given as {stain}: "
         "its classes would mean nothing."
     )
+
+
+def usual_stain(name: str) -> Stain:
+    """The stain of this name; "other" where there is none."""
+    return next((stain for stain in FOR_STAIN if stain == name), "other")
+
+
+def model_to_begin_with(used: str, stain: Stain) -> str:
+    """The model used last where it can run at once; else the one for a stain."""
+    is_here = used in models() and weights_ready(used)
+    return used if is_here else FOR_STAIN[stain]
 
 
 def resolution_of(number: str, unit: str) -> Resolution | None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LOOK_MS = 500
 _MOST_BESIDE = 4
 
+_NEXT_TURN_MS = 50
+
 
 class ResultsControl(QObject):
     """Signals: `current_changed` with `ResultLayers` or None; `rule_changed` with whether it is
@@ -48,6 +50,10 @@ class ResultsControl(QObject):
         self._chunks = 0
         self._looking = QTimer(self)
         self._looking.setInterval(_LOOK_MS)
+        self._next_turn = QTimer(self)
+        self._next_turn.setSingleShot(True)
+        self._next_turn.setInterval(_NEXT_TURN_MS)
+        self._next_turn.timeout.connect(self._add_scores)
         self._looking.timeout.connect(self._look)
         section.open_asked.connect(self._ask_result)
         section.result_chosen.connect(self._choose)
@@ -70,6 +76,7 @@ class ResultsControl(QObject):
     def close(self) -> None:
         """Listen no more."""
         self._looking.stop()
+        self._next_turn.stop()
         viewer = self._context.viewer
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.layers.events.removed.disconnect(self._on_removed)
@@ -127,9 +134,16 @@ class ResultsControl(QObject):
         for layer in (layers.scores, layers.labels):
             layer.translate = layer.translate + shift
         self._add(layers)
-        layers.add_to(self._context.viewer)
+        layers.add_labels_to(self._context.viewer)
         self._choose(layers)
+        # In a turn of its own: what can be clicked stays so.
+        self._next_turn.start()
         return layers
+
+    def _add_scores(self) -> None:
+        for layers in self._results:
+            if layers.labels in self._context.viewer.layers:
+                layers.add_scores_to(self._context.viewer)
 
     def _look(self) -> None:
         """Refresh where the map has grown: rows are written beside the run's steps."""

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from napari_wsiseg.engine import Progress, RunPlan
 
 _SETTLING_MS = 250
-_TICK_MS = 500
+_TICK_MS = 200
+_FIRST_PAINT_MS = 250
 _MOST_WARNINGS = 3
 
 
@@ -58,7 +59,8 @@ class RunsControl(QObject):
         self.spilled = False
         self._slide: OpenSlide | None = None
         self._bar: Any = None
-        self._rows = (0, 0)
+        self._step: Progress | None = None
+        self._is_paused = False
         self._warnings: list[str] = []
         self._problem = ""
         section.segment_asked.connect(self.start)
@@ -69,9 +71,13 @@ class RunsControl(QObject):
         self._settling.setSingleShot(True)
         self._settling.setInterval(_SETTLING_MS)
         self._settling.timeout.connect(self._foretell)
+        self._first_paint = QTimer(self)
+        self._first_paint.setSingleShot(True)
+        self._first_paint.setInterval(_FIRST_PAINT_MS)
+        self._first_paint.timeout.connect(self._after_first_paint)
         self._ticking = QTimer(self)
         self._ticking.setInterval(_TICK_MS)
-        self._ticking.timeout.connect(self._show_bar)
+        self._ticking.timeout.connect(self._show_step)
         for signal in (
             slides.slide_changed, slides.tissue_changed, slides.view_moved, models.changed
         ):  # fmt: skip
@@ -107,7 +113,7 @@ class RunsControl(QObject):
             self._section.show_running()
             self._section.show_state("Starting ...")
             self._section.show_warnings("")
-            self._rows = (0, 0)
+            self._step, self._is_paused = None, False
             self._ticking.start()
             self._bar = progress(total=0, desc=f"Segmenting {found.name}")
 
@@ -126,11 +132,13 @@ class RunsControl(QObject):
         self._close_bar()
 
     def _pause(self) -> None:
+        self._is_paused = True
         self.runner.pause()
         self._section.show_paused(paused=True)
         self._section.show_state("Paused; nothing is lost.")
 
     def _resume(self) -> None:
+        self._is_paused = False
         self.runner.resume()
         self._section.show_paused(paused=False)
         self._section.show_state("Going on ...")
@@ -151,11 +159,28 @@ class RunsControl(QObject):
             self.spilled = True
         if step.kind == "warning" and step.message:
             self._warn(step.message)
-        self._section.show_progress(step.patches_done, step.patches_total)
-        if not self.runner.is_paused:
-            self._section.show_state(progress_words(step, from_disk=self.spilled))
-        self._rows = (step.row, step.rows)
+        is_first, self._step = self._step is None, step
+        if is_first:
+            # Its layers are made and painted now: beside a run that takes three times as long.
+            self.runner.pause()
         self.progressed.emit(self._slide, step)
+        if is_first:
+            self._show_step()
+            self._first_paint.start()
+
+    def _after_first_paint(self) -> None:
+        if not self._is_paused:
+            self.runner.resume()
+
+    def _show_step(self) -> None:
+        """By a timer: steps come faster than anybody reads."""
+        step = self._step
+        if step is None or self.runner.request is None:
+            return
+        self._section.show_progress(step.patches_done, step.patches_total)
+        if not self._is_paused:
+            self._section.show_state(progress_words(step, from_disk=self.spilled))
+        self._show_bar(step)
 
     def _warn(self, sentence: str) -> None:
         if sentence in self._warnings:
@@ -180,12 +205,11 @@ class RunsControl(QObject):
         self.ended.emit(slide, end)
         self.reconsider()
 
-    def _show_bar(self) -> None:
-        """By a timer, not by steps: napari's bar handles events, the next steps among them."""
-        row, rows = self._rows
-        if self._bar is not None and rows:
-            self._bar.total = rows
-            self._bar.update(row - self._bar.n)
+    def _show_bar(self, step: Progress) -> None:
+        """Not by steps, either: napari's bar handles events, the next steps among them."""
+        if self._bar is not None and step.rows and step.row != self._bar.n:
+            self._bar.total = step.rows
+            self._bar.update(step.row - self._bar.n)
 
     def _close_bar(self) -> None:
         self._ticking.stop()

@@ -22,7 +22,7 @@ from napari_wsiseg._napari.open_slides import (
     slide_for,
     tissue_layer_keywords,
 )
-from napari_wsiseg._napari.panel import Where
+from napari_wsiseg._napari.panel import Where, usual_stain
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
@@ -201,7 +201,7 @@ class SlidesControl(QObject):
         if look.stain is not None:
             self._context.panel.stain = look.stain
         elif look.tissue is not None:
-            self._context.panel.stain = "other"
+            self._context.panel.stain = usual_stain(read_settings().stain)
         self._section.stain.choose(self._context.panel.stain)
         self._draw_tissue()
         if look.tissue is None:

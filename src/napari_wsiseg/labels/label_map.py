@@ -18,7 +18,6 @@ from zarr.codecs import ZstdCodec
 
 from napari_wsiseg.errors import ExportError
 from napari_wsiseg.geometry import YX, Region, Size
-from napari_wsiseg.labels.clean import Cleaner, Labelled
 from napari_wsiseg.labels.cleanup import Cleanup
 from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.labels.decide import decide, decide_masks
@@ -26,6 +25,7 @@ from napari_wsiseg.labels.record import Correction
 from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule
 
 if TYPE_CHECKING:
+    from napari_wsiseg.labels.clean import Labelled
     from napari_wsiseg.store import MapBlock, ProbabilityMap
 
 
@@ -137,6 +137,9 @@ class LabelMap:
         """
         if self._in_pixels is None or self._cleaned is not None:
             return
+        # Late: what it works with takes half a second to load, and few clean.
+        from napari_wsiseg.labels.clean import Cleaner
+
         side = self.pm.grid.chunk
         try:
             self._folder = tempfile.TemporaryDirectory(prefix="napari-wsiseg-")
@@ -176,6 +179,8 @@ class LabelMap:
         return LabelBlock(np.asarray(self._cleaned[layers, *region.slices]), block)
 
     def _to_clean(self, region: Region) -> Labelled:
+        from napari_wsiseg.labels.clean import Labelled
+
         found = self._found(region)
         block = found.block
         return Labelled(

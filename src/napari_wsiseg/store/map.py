@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
@@ -33,6 +32,8 @@ from napari_wsiseg.store.state import ANEW, Status, write_state
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import dask.array as da
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +322,9 @@ class ProbabilityMap:
         )
 
     def _lazy(self, array: ZarrArray) -> da.Array:
+        # Late: it takes a third of a second to load, and who reads by region never needs it.
+        import dask.array as da
+
         chunk = self.layout.grid.chunk
         lazy: da.Array = da.from_array(
             array,

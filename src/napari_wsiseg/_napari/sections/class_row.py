@@ -68,15 +68,14 @@ class ClassRow(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setHorizontalSpacing(4)
         layout.setVerticalSpacing(0)
-        areas = QWidget()
-        line = QHBoxLayout(areas)
+        numbers = QWidget()
+        line = QHBoxLayout(numbers)
         line.setContentsMargins(0, 0, 0, 0)
-        for label in (self.share, self.area):
-            line.addWidget(label)
+        line.addWidget(self.number)
+        line.addWidget(self.area, 1)
         layout.addWidget(chip, 0, 0, Qt.AlignmentFlag.AlignTop)
-        layout.addWidget(Line(self.shown, areas), 0, 1, 1, 2)
-        layout.addWidget(self.slider, 1, 1)
-        layout.addWidget(self.number, 1, 2)
+        layout.addWidget(Line(self.shown, self.share), 0, 1)
+        layout.addWidget(Line(self.slider, numbers), 1, 1)
         layout.setColumnStretch(1, 1)
 
     def _add_threshold(self, spec: ModelSpec, threshold: float) -> None:

@@ -152,6 +152,12 @@ class ExportSection(Section):
         self.rows.addWidget(self.correction)
         self.show_correcting(correcting=False)
 
+    def show_format(self, name: str) -> None:
+        """Choose this format, where there is such a one; says nothing."""
+        if name in FORMATS:
+            self.format.choose(name)
+            self._show_options()
+
     def _show_options(self) -> None:
         has, origins = _HAS[self.format.value], FORMATS[self.format.value].origins
         self.origin.offer([(_ORIGIN[origin], origin) for origin in origins], origins[0])

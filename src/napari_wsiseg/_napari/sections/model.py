@@ -23,6 +23,7 @@ from napari_wsiseg._napari.sections.parts import (
     swatch,
     warn,
 )
+from napari_wsiseg.words import in_resolution
 
 if TYPE_CHECKING:
     from napari_wsiseg.spec import ModelSpec
@@ -92,7 +93,7 @@ class ModelSection(Section):
         self.legend_rows.setContentsMargins(0, 0, 0, 0)
         self.legend_rows.setSpacing(2)
         self.use = note(name="Intended use of the model")
-        self.licence = note(name="Licence of the model")
+        self.licence = note(name="Resolution and licence of the model")
         layout.addWidget(self.legend)
         layout.addWidget(self.use)
         layout.addWidget(self.licence)
@@ -115,7 +116,11 @@ class ModelSection(Section):
                 is_background = index == spec.background
                 self.legend_rows.addWidget(_entry(name, color, is_background=is_background))
         say(self.use, "" if spec is None or not spec.intended_use else f"For: {spec.intended_use}")
-        say(self.licence, "" if spec is None or not spec.license else f"Licence: {spec.license}")
+        licence = "" if spec is None or not spec.license else f" Licence: {spec.license}"
+        say(
+            self.licence,
+            "" if spec is None else f"Runs at {in_resolution(spec.resolution)}.{licence}",
+        )
         texts = [] if spec is None else [spec.description, spec.citation]
         say(self.description, "\n\n".join(text for text in texts if text))
         self.more.setVisible(any(texts))

@@ -110,7 +110,9 @@ class SlideSection(Section):
         self.rows.addWidget(self.ask_mpp)
 
     def _add_stain(self) -> None:
-        self.stain = Choice("Stain", "How the slide is stained; a guess from its colours.")
+        self.stain = Choice(
+            "Stain", "How the slide is stained: a guess from its colours, or what the settings say."
+        )
         self.stain.offer([(_STAIN_NAMES[s], s) for s in get_args(Stain)], None, "not known yet")
         self.stain.chosen.connect(self.stain_chosen)
         self.row(QLabel("Stain"), self.stain, stretch=1)
