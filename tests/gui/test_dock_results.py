@@ -209,6 +209,12 @@ class TestRuns:
         assert table["Total tissue"].pixels == pytest.approx(240**2, rel=0.02)
         shapes.add_rectangles([[60, 60], [180, 180]])
         driver.wait(lambda: len(dock.areas.tables) == 3)
+        assert dock.areas.tables[0].region == "All together"
+        driver.choose(dock.result_section.measured_in, "the whole tissue")
+        driver.wait(lambda: len(dock.areas.tables) == 1)
+        assert driver.wait_for_areas().region is None
+        driver.choose(dock.result_section.measured_in, "shapes: ")
+        driver.wait(lambda: len(dock.areas.tables) == 3)
         # Without the layer, it is the whole tissue again, also in numbers.
         driver.viewer.layers.remove(shapes)
         assert dock.result_section.measured_in.currentText() == "the whole tissue"
@@ -239,6 +245,16 @@ class TestRuns:
         lines = QGuiApplication.clipboard().text().splitlines()
         assert len(lines) == 1 + 3 * len(dock.areas.tables[0].rows)
         assert {line.split("\t")[0] for line in lines[1:]} == {"All together", "Core 1", "Core 2"}
+        # Another slide has no such annotations.
+        dock.open_path(make_slide("other.svs", 300))
+        driver.wait_for_slide("other")
+        driver.choose(dock.where_section.where, "Whole slide")
+        driver.segment()
+        driver.wait_for_end("Done")
+        assert dock.result_section.measured_in.currentText() == "the whole tissue"
+        assert driver.wait_for_areas()["Total tissue"].pixels == 300 * 300
+        driver.choose(dock.result_section.results, "slide")
+        driver.choose(dock.result_section.measured_in, "annotations from a GeoJSON")
         bad = tmp_path / "bad.geojson"
         bad.write_text("{}")
         open_it(bad)
@@ -260,7 +276,8 @@ class TestExports:
         pm = dock.results.current.pm
         for name, known in FORMATS.items():
             path = tmp_path / f"export{known.suffixes[0]}"
-            done.choose(section.format, name)
+            texts = [section.format.itemText(i) for i in range(section.format.count())]
+            done.choose(section.format, texts[section.format.findData(name)])
             if name == "ome-zarr":
                 done.click(section.inside)
             # The ending that was left out is added.
@@ -283,7 +300,7 @@ class TestExports:
         ]
         assert any(row[-5:] and pm.classes[0] in row for row in rows)
         # Into the result itself.
-        done.choose(section.format, "ome-zarr")
+        done.choose(section.format, "OME-Zarr")
         done.click(section.inside)
         done.click(section.export)
         done.wait(lambda: dock.exports.runner.request is None)
@@ -295,7 +312,7 @@ class TestExports:
         save_as(tmp_path / "file" / "a.geojson")
         done.click(section.export)
         done.wait(lambda: done.dock.exports.runner.request is None)
-        ((severity, text),) = [note for note in told if note[0] == "error"]
+        ((_, text),) = [note for note in told if note[0] == "error"]
         assert str(tmp_path / "file") in text
         assert section.state.text() == text
         done.wait(section.export.isEnabled)
