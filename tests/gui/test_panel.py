@@ -247,7 +247,7 @@ class TestRunWords:
         assert words.warning == ""
         finer = job.model_copy(update={"resolution": Resolution(0.25, "mpp")})
         words = foretold_words(plan(finer, slide), spec)
-        assert words.text.endswith("he-stain was trained at 0.5 mpp.")
+        assert words.text.endswith("he-stain was trained at 0.5 µm/px.")
         assert words.warning
 
 
