@@ -224,6 +224,7 @@ class RunsControl(QObject):
 
     def _foretell(self) -> None:
         found, panel = self._slides.current, self._context.panel
+        self._context.background.forget("plan")
         self._problem = ""
         if found is None or self._models.spec is None:
             self._resolution.show_meaning("")
