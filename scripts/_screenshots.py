@@ -57,6 +57,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _make(slide: Path | None) -> None:
+    from napari_wsiseg.geometry import Resolution
+
     if slide is None:
         from napari_wsiseg._napari.samples import made_slide
 
@@ -64,7 +66,9 @@ def _make(slide: Path | None) -> None:
     with _window() as (viewer, dock):
         dock.panel.output_folder = WORK / "results"
         dock.open_path(slide)
-        _until(dock.run_section.segment.isEnabled, "the slide is ready")
+        _until(lambda: dock.slides.tissue is not None, "the slide is ready")
+        if dock.slides.current.slide.info.mpp is None:
+            dock.panel.resolution = Resolution.parse("level 0")
         _until(dock.resolution_section.meaning.text, "the run is foretold")
         _shoot(viewer, dock, "start", dock.slide_section)
         _hold_half_way(dock)
