@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QApplication
@@ -46,6 +47,15 @@ def remove_the_slide(driver: Driver) -> None:
     driver.viewer.layers.remove(driver.dock.slides.current.layer)
 
 
+def remove_the_slide_while_another_is_looked_at(driver: Driver) -> None:
+    layer = driver.dock.slides.current.layer
+    pixels = np.full((64, 64, 3), 200, np.uint8)
+    driver.viewer.add_image(pixels, rgb=True, name="other")
+    slides = driver.dock.slides
+    driver.wait(lambda: slides.current is not None and slides.current.name == "other")
+    driver.viewer.layers.remove(layer)
+
+
 def remove_the_classes(driver: Driver) -> None:
     driver.viewer.layers.remove(driver.dock.results.current.labels)
 
@@ -68,6 +78,7 @@ def close_the_window(driver: Driver) -> None:
         (remove_by_its_cross, False),
         (remove_by_its_cross, True),
         (remove_the_slide, True),
+        (remove_the_slide_while_another_is_looked_at, False),
         (remove_the_classes, False),
         (remove_all_layers, True),
         (close_the_window, False),

@@ -151,6 +151,8 @@ class TestASmallSlide:
             model.let()
             driver.wait_for_patches(15)
         driver.click(run_section.cancel)
+        assert run_section.state.text() == "Stopping at the next batch ..."
+        assert not driver.dock.runs._ticking.isActive()  # and so it stays
         model.let()
         assert "Cancelled" in driver.wait_for_end("Cancelled; finished rows are kept")
         assert model.calls == 3

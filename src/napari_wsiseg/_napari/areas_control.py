@@ -19,6 +19,7 @@ from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.slide_layer import tell
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg.errors import JobError, WsisegError
 from napari_wsiseg.labels import Cleanup
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ class AreasControl(QObject):
             return
         try:
             regions = self._regions()
-        except Exception as error:  # noqa: BLE001 - told, whatever it is
-            tell(error)
+        except WsisegError as error:
+            self._show_nothing(str(error))
             return
         pm, rule, cleanup = layers.pm, layers.rule, self.cleanup
         # A clean-up takes the whole map: not while something moves.
@@ -113,10 +114,21 @@ class AreasControl(QObject):
         return None if found is None else tuple(found)
 
     def outlines(self) -> tuple[Polygon, ...]:
-        """The shapes that areas are measured in, in level-0 pixels; empty for none."""
-        slide, place = self._slides.current, self._place
+        """The shapes that areas are measured in, in level-0 pixels; empty for none.
+
+        Of the current result's slide, whichever slide is looked at, or open at all.
+        """
+        layers, place = self._results.current, self._place
         is_layer = any(place is layer for _, layer in self._slides.shapes_layers())
-        return regions_of(place, slide.layer) if slide is not None and is_layer else ()
+        if layers is None or not is_layer:
+            return ()
+        return regions_of(place, layers.labels, layers.pm.downsample)
+
+    def _show_nothing(self, why: str = "") -> None:
+        """Show no areas: an answer that is on its way would be of something else."""
+        self._context.background.forget("areas")
+        self.tables = []
+        self._section.show_areas(None, [why])
 
     def _show(self, tables: list[AreaTable]) -> None:
         from napari_wsiseg.measure import stain_readout
@@ -126,8 +138,7 @@ class AreasControl(QObject):
         self._section.show_areas(shown, stain_readout(shown))
 
     def _on_error(self, error: Exception) -> None:
-        self.tables = []
-        self._section.show_areas(None)
+        self._show_nothing(str(error))
         tell(error)
 
     def _on_current(self, layers: ResultLayers | None) -> None:
@@ -203,7 +214,12 @@ class AreasControl(QObject):
         if self._imported is not None and self._place is self._imported:
             return _with_all(self._imported.regions)
         outlines = self.outlines()
-        return _with_all(named(outlines)) if outlines else None
+        if not outlines:
+            raise JobError(
+                "There is no closed shape in the Shapes layer; draw one, or measure in the whole "
+                "tissue."
+            )
+        return _with_all(named(outlines))
 
     def _on_cleanup(self, cleanup: Cleanup) -> None:
         if self._results.current is not None:

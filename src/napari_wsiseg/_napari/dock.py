@@ -148,7 +148,7 @@ class SegmentDock(QWidget):
         self.runs.progressed.connect(self.results.show_progress)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
         self.results.layers_gone.connect(self._on_layers_gone)
-        self.slides.slide_gone.connect(self._on_slide_gone)
+        self.slides.slide_gone.connect(self.runs.cancel)
         self.panel.events.connect(self._remember)
         self._memory_timer = QTimer(self)
         self._memory_timer.setInterval(_MEMORY_MS)
@@ -221,11 +221,6 @@ class SegmentDock(QWidget):
             self.resolution_section.set_advanced(value)
         else:
             setattr(self.panel, name, value)
-
-    def _on_slide_gone(self, slide: Any) -> None:
-        request = self.runs.runner.request
-        if request is not None and request.slide is slide:
-            self.runs.cancel()
 
     def _on_layers_gone(self, pm: Any) -> None:
         if self.results.is_growing(pm):

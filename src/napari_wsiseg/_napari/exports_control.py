@@ -16,6 +16,7 @@ from napari_wsiseg._napari.runner import Runner
 from napari_wsiseg._napari.sections.export import ExportChoice, ExportSection
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg.errors import WsisegError
 from napari_wsiseg.export.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -60,7 +61,11 @@ class ExportsControl(QObject):
         if layers.is_corrected:
             options["corrected"] = True
         if choice.format == "csv":
-            options["regions"] = self._areas.regions()
+            try:
+                options["regions"] = self._areas.regions()
+            except WsisegError as error:
+                self._section.show_state(str(error))
+                return
         if choice.format == "png":
             slide = self._slide_of(layers.pm)
             if slide is None:

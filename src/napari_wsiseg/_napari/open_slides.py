@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _TISSUE = 1
 _TISSUE_COLOR = "#111111"
 _OUTLINE_PX = 1
+_SAME = YX(1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -201,10 +202,21 @@ def edited_tissue(found: TissueMask, painted: NDArray[Any]) -> TissueMask:
     return TissueMask(mask, {**found.parameters, "edited": True}, ())
 
 
-def regions_of(shapes: Shapes, slide_layer: Image) -> tuple[Polygon, ...]:
+def regions_of(
+    shapes: Shapes, layer: Image | Labels, downsample: YX = _SAME
+) -> tuple[Polygon, ...]:
     """The closed shapes of a layer as outlines in level-0 pixels of the slide.
 
     Pixel centres of napari's are corners of ours, half a pixel apart.
+
+    Parameters
+    ----------
+    shapes
+        Drawn over the slide.
+    layer
+        Shows the slide, or a map of it.
+    downsample
+        Level-0 pixels in one pixel of the layer.
     """
     outlines: list[Polygon] = []
     for kind, vertices in zip(shapes.shape_type, shapes.data, strict=True):
@@ -212,7 +224,8 @@ def regions_of(shapes: Shapes, slide_layer: Image) -> tuple[Polygon, ...]:
             continue
         corners = _ellipse(vertices) if kind == "ellipse" else np.asarray(vertices)
         world = np.array([shapes.data_to_world(point)[-2:] for point in corners])
-        pixels = np.array([slide_layer.world_to_data(point) for point in world]) + 0.5
+        pixels = np.array([layer.world_to_data(point) for point in world]) + 0.5
+        pixels *= downsample
         outlines.append(tuple((float(y), float(x)) for y, x in pixels))
     return tuple(outlines)
 

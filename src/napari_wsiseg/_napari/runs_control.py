@@ -121,6 +121,7 @@ class RunsControl(QObject):
         """Stop at the next batch."""
         if self.runner.request is not None:
             self.runner.cancel()
+            self._ticking.stop()
             self._section.show_stopping()
             self._section.show_state("Stopping at the next batch ...")
 

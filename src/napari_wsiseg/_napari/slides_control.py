@@ -40,12 +40,12 @@ _FILES = (
 
 
 class SlidesControl(QObject):
-    """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone` with the `Slide` whose
-    layer was removed; `tissue_changed`; `layers_changed`; `view_moved`.
+    """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone`: the layer of the slide
+    that is held was removed; `tissue_changed`; `layers_changed`; `view_moved`.
     """
 
     slide_changed = Signal(object)
-    slide_gone = Signal(object)
+    slide_gone = Signal()
     view_moved = Signal()
     tissue_changed = Signal()
     layers_changed = Signal()
@@ -150,8 +150,9 @@ class SlidesControl(QObject):
         if removed is self._tissue_layer:
             self._tissue_layer = None
             self._where.show_outline(shown=False)
+        if self._held is not None and removed is self._held.layer:
+            self.slide_gone.emit()
         if self.current is not None and removed is self.current.layer:
-            self.slide_gone.emit(self.current.slide)
             rest = self._candidates()
             self.select(rest[-1] if rest else None)
         self._offer()
