@@ -213,7 +213,8 @@ class TestASmallSlide:
             return [bar.qt_progress_bar.maximum() for bar in ours]
 
         # The first row is on disk: the next step tells of it.
-        driver.wait(lambda: driver.dock.results.current.pm.finished[0].all())
+        pm = driver.dock.results.current.pm
+        driver.wait(lambda: bool(pm.finished[0].all()))
         model.let()
         driver.wait(lambda: bars() == [5])
         model.free()
