@@ -6,6 +6,7 @@ Whatever takes time here is made to be called in a thread. Knows no dock.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from napari_wsiseg._napari.side_by_side import SlideCopy
 from napari_wsiseg._napari.slide_layer import METADATA, SlideSource, slide_of
 from napari_wsiseg.errors import SlideError, SlideWarning, WsisegError, reason
-from napari_wsiseg.geometry import YX, Polygon, Region
+from napari_wsiseg.geometry import YX, Polygon, Region, Size
 
 if TYPE_CHECKING:
+    from napari import Viewer
     from napari.layers import Image, Labels, Layer, Shapes
 
     from napari_wsiseg._napari.panel import Stain
@@ -128,8 +130,15 @@ def slide_for(layer: Image, mpp: float | None = None) -> OpenSlide:
         return OpenSlide(layer, open_slide(layer, mpp), is_own=True)
 
 
-def adopt_scale(found: OpenSlide) -> OpenSlide:
+def adopt_scale(found: OpenSlide, over: Iterable[Layer] = ()) -> OpenSlide:
     """Give the layer the slide's scale, where it has none: one layer without a unit hides all.
+
+    Parameters
+    ----------
+    found
+        The slide.
+    over
+        Layers that lie over it in the same units, and are to stay where they are on it.
 
     Returns
     -------
@@ -143,8 +152,9 @@ def adopt_scale(found: OpenSlide) -> OpenSlide:
         layer.metadata[METADATA] = SlideSource(found.slide)
         found = replace(found, is_own=False)
     if not _in_micrometres(layer):
-        layer.units = ("um", "um")
-        layer.scale = tuple(mpp)
+        grown = np.asarray(mpp) / layer.scale[-2:]
+        for one in (layer, *over):
+            _grow(one, grown)
     return found
 
 
@@ -230,17 +240,15 @@ def regions_of(
     return tuple(outlines)
 
 
-def view_region(viewer: Any, found: OpenSlide) -> Region:
-    """What the window shows of the slide, in level-0 pixels; empty where that is nothing."""
+def view_region(viewer: Viewer, layer: Image | Labels, size: Size) -> Region:
+    """What the window shows of a layer of this size, in its pixels; empty where that is nothing."""
     height, width = viewer.canvas.size
     half = np.array([height, width]) / 2 / viewer.scene.camera.zoom
     centre = np.asarray(viewer.scene.camera.center[-2:])
-    top, left = found.layer.world_to_data(centre - half)
-    bottom, right = found.layer.world_to_data(centre + half)
-    region = Region.from_bounds(
-        int(np.floor(top)), int(np.floor(left)), int(np.ceil(bottom)), int(np.ceil(right))
-    )
-    return region.clipped(found.slide.info.size)
+    # As above, half a pixel apart.
+    top, left = np.floor(np.asarray(layer.world_to_data(centre - half)) + 0.5)
+    bottom, right = np.ceil(np.asarray(layer.world_to_data(centre + half)) + 0.5)
+    return Region.from_bounds(int(top), int(left), int(bottom), int(right)).clipped(size)
 
 
 def _ellipse(corners: NDArray[Any], points: int = 64) -> NDArray[np.float64]:
@@ -256,6 +264,15 @@ def _ellipse(corners: NDArray[Any], points: int = 64) -> NDArray[np.float64]:
 def _source(layer: Image) -> Path | None:
     path = getattr(layer.source, "path", None)
     return Path(path) if path and Path(path).exists() else None
+
+
+def _grow(layer: Layer, factor: NDArray[np.float64]) -> None:
+    """Take a layer to µm, which are so many times its units."""
+    scale, translate = np.array(layer.scale, float), np.array(layer.translate, float)
+    scale[-2:] *= factor
+    translate[-2:] *= factor
+    layer.units = (*layer.units[:-2], "um", "um")
+    layer.scale, layer.translate = scale, translate
 
 
 def _in_micrometres(layer: Image) -> bool:

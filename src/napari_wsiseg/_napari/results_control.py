@@ -130,9 +130,7 @@ class ResultsControl(QObject):
                     layers.set_shown(index, earlier.is_shown(index))
             self._forget(earlier)
             earlier.remove_from(self._context.viewer)
-        shift = slide.layer.translate[-2:]
-        for layer in (layers.scores, layers.labels):
-            layer.translate = layer.translate + shift
+        layers.lie_over(slide.layer)
         self._add(layers)
         layers.add_labels_to(self._context.viewer)
         self._choose(layers)

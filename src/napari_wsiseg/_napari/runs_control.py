@@ -28,6 +28,7 @@ from napari_wsiseg.errors import WsisegError, reason
 if TYPE_CHECKING:
     from napari_wsiseg.config import SegmentationJob
     from napari_wsiseg.engine import Progress, RunPlan
+    from napari_wsiseg.geometry import Region
 
 _SETTLING_MS = 250
 _TICK_MS = 200
@@ -96,7 +97,7 @@ class RunsControl(QObject):
         if found is None or self.runner.request is not None:
             return
         try:
-            job = self._context.panel.job(view_region(self._context.viewer, found))
+            job = self._context.panel.job(self._view(found))
         except WsisegError as error:
             self._section.show_state(str(error))
             return
@@ -223,6 +224,10 @@ class RunsControl(QObject):
             ready = self._slides.current is not None and self._models.is_ready
             self._section.show_idle(ready=ready and not self._problem)
 
+    def _view(self, found: OpenSlide) -> Region:
+        """What the window shows of the slide."""
+        return view_region(self._context.viewer, found.layer, found.slide.info.size)
+
     def _foretell(self) -> None:
         found, panel = self._slides.current, self._context.panel
         self._context.background.forget("plan")
@@ -231,7 +236,7 @@ class RunsControl(QObject):
             self._resolution.show_meaning("")
             return
         try:
-            job = panel.job(view_region(self._context.viewer, found))
+            job = panel.job(self._view(found))
         except WsisegError as error:
             self._resolution.show_meaning("", str(error))
             return

@@ -24,6 +24,7 @@ from napari_wsiseg._napari.open_slides import (
 )
 from napari_wsiseg._napari.panel import Where, usual_stain
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
+from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
 from napari_wsiseg._napari.settings import read_settings, remember
@@ -31,6 +32,9 @@ from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
 from napari_wsiseg.errors import reason
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
     from napari_wsiseg.tissue import TissueMask
 
 _FILES = (
@@ -61,6 +65,7 @@ class SlidesControl(QObject):
         self._found: TissueMask | None = None
         self._tissue_layer: Labels | None = None
         self._looked: dict[str, Look] = {}
+        self._painted: dict[str, NDArray[Any]] = {}
         section.open_asked.connect(self._open_file)
         section.folder_asked.connect(self._open_folder)
         section.layer_chosen.connect(self.select)
@@ -173,12 +178,12 @@ class SlidesControl(QObject):
         if found.layer not in self._context.viewer.layers:
             found.close()
             return
-        self.current = found = adopt_scale(found)
+        self.current = found = adopt_scale(found, self._over(found))
         info = found.slide.info
         self._section.show_info(info)
         self._offer_default(info.path)
         self.slide_changed.emit(found)
-        key = f"{info.fingerprint} {info.mpp}"
+        key = _key(found)
         if key in self._looked:
             self._on_look(self._looked[key])
             return
@@ -194,6 +199,17 @@ class SlidesControl(QObject):
             keep,
             lambda error: self._on_look(Look(None, None, reason(error))),
         )
+
+    def _over(self, found: OpenSlide) -> list[Layer]:
+        """What lies over a slide in its units: results of it, and what was drawn."""
+        fingerprint, units = found.slide.info.fingerprint, found.layer.units[-2:]
+        over = []
+        for layer in self._context.viewer.layers:
+            result = result_of(layer)
+            is_its = result is not None and result.pm.info.identity.get("slide") == fingerprint
+            if layer.units[-2:] == units and (is_its or isinstance(layer, Shapes)):
+                over.append(layer)
+        return over
 
     def _on_look(self, look: Look) -> None:
         if self.current is None:
@@ -218,6 +234,8 @@ class SlidesControl(QObject):
             return
         viewer = self._context.viewer
         keywords = tissue_layer_keywords(self.current, self._found)
+        # What was painted before another slide was looked at.
+        keywords["data"] = self._painted.pop(_key(self.current), keywords["data"])
         selected = list(viewer.layers.selection)
         layer = viewer.add_labels(**keywords)
         prepare_tissue_layer(layer)
@@ -240,6 +258,8 @@ class SlidesControl(QObject):
     def _let_go(self) -> None:
         self._context.background.forget("slide")
         self._context.background.forget("look")
+        if self.current is not None and self._tissue_layer is not None:
+            self._painted[_key(self.current)] = self._tissue_layer.data
         before, self.current, self._found = self.current, None, None
         self._drop_tissue_layer()
         self._where.show_about("")
@@ -300,3 +320,8 @@ class SlidesControl(QObject):
             for layer in self._context.viewer.layers
             if isinstance(layer, Shapes)
         ]
+
+
+def _key(found: OpenSlide) -> str:
+    """What a first look holds for."""
+    return f"{found.slide.info.fingerprint} {found.slide.info.mpp}"
