@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
 
 import napari_wsiseg as ws
 from gui.dock_driver import Driver, HeldModel
@@ -198,6 +199,27 @@ class TestASmallSlide:
         driver.segment()
         driver.wait_for_end("Done")
         assert model.calls == 5
+
+    def test_an_earlier_result_is_replaced_only_after_a_question(
+        self, driver, model, monkeypatch
+    ) -> None:
+        model.free()
+        driver.segment()
+        driver.wait_for_end()
+        driver.choose(driver.dock.advanced_section.overwrite.native, "Replace it")
+        asked = []
+        answers = iter([QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes])
+        monkeypatch.setattr(
+            QMessageBox, "question", lambda *words: asked.append(words[-1]) or next(answers)
+        )
+        driver.wait(driver.is_ready)
+        driver.click(driver.dock.run_section.segment)
+        assert driver.dock.runs.runner.request is None
+        driver.segment()
+        driver.wait_for_end("Done")
+        assert len(asked) == 2
+        assert "corrections" in asked[0]
+        assert model.calls == 5 + 5
 
     def test_progress_is_told_in_words_and_in_the_activity_dock(self, driver, model) -> None:
         driver.segment()
