@@ -48,8 +48,10 @@ def in_mpp(mpp: YX | None) -> str:
 
 
 def in_resolution(resolution: Resolution) -> str:
-    """A resolution, to read: "0.25 µm/px"; in other units as people write it."""
-    return f"{resolution.value:g} µm/px" if resolution.unit == "mpp" else str(resolution)
+    """A resolution as people say it: "0.5 µm/px", "20x", "level 1", "scale 0.5"."""
+    if resolution.unit == "mpp":
+        return f"{resolution.value:.4g} µm/px"
+    return str(resolution).replace("baseline", "scale")
 
 
 def several(count: int, what: str) -> str:

@@ -110,7 +110,7 @@ def test_without_a_scale_areas_are_in_pixels(driver: Driver, make_slide) -> None
     dock.open_path(make_slide("plain.tif", mpp=None))
     driver.wait_for_tissue("plain")
     warning = dock.resolution_section.warning
-    driver.wait(lambda: "says nothing of its µm per pixel" in warning.text())
+    driver.wait(lambda: "does not say its µm per pixel" in warning.text())
     assert not dock.run_section.segment.isEnabled()
     advanced = dock.advanced_section
     driver.click(advanced.fold.toggleButton())

@@ -243,11 +243,11 @@ class TestRunWords:
         job = SegmentationJob(mpp=0.5, tissue="none")
         words = foretold_words(plan(job, slide), spec)
         assert words.text.startswith("0.5 µm/px -> 200 x 300 px, 1 patch, ")
-        assert "trained at" not in words.text
+        assert "made for" not in words.text
         assert words.warning == ""
         finer = job.model_copy(update={"resolution": Resolution(0.25, "mpp")})
         words = foretold_words(plan(finer, slide), spec)
-        assert words.text.endswith("he-stain was trained at 0.5 µm/px.")
+        assert words.text.endswith("he-stain is made for 0.5 µm/px.")
         assert words.warning
 
 
@@ -268,6 +268,11 @@ class TestAreaWords:
         for words, said in ((extent_words, "1.42 mm²"), (share_words, "12.3 %")):
             assert words(self.table(), self.ROWS[0]) == said
             assert words(self.table(estimated=True), self.ROWS[0]) == f"~{said}"
+
+    def test_a_few_pixels_take_no_row_of_digits(self) -> None:
+        few = AreaRow("x", 3, 0.000000875, 0.0)
+        assert extent_words(self.table(), few) == "<0.0001 mm²"
+        assert extent_words(self.table(), AreaRow("x", 0, 0.0, 0.0)) == "0 mm²"
 
     def test_without_a_scale_pixels_are_told(self) -> None:
         row = AreaRow("x", 12345, None, None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QObject
+from napari.layers import Shapes
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog, QWidget
 
@@ -30,7 +32,15 @@ if TYPE_CHECKING:
     from napari_wsiseg.store import ProbabilityMap
 
 _WHOLE, _IMPORT = "whole", "import"
+_SETTLING_MS = 200
 _GEOJSON = "Annotations (*.geojson *.geojson.gz *.json);;All files (*)"
+
+
+@dataclass(frozen=True)
+class _Imported:
+    path: Path
+    regions: tuple[NamedRegion, ...]
+    slide: object
 
 
 class AreasControl(QObject):
@@ -48,7 +58,11 @@ class AreasControl(QObject):
         self._context, self._section = context, section
         self._results, self._slides, self._dialogs = results, slides, parent
         self._place: Any = _WHOLE
-        self._imported: tuple[Path, tuple[NamedRegion, ...]] | None = None
+        self._imported: _Imported | None = None
+        self._drawing = QTimer(self)
+        self._drawing.setSingleShot(True)
+        self._drawing.setInterval(_SETTLING_MS)
+        self._drawing.timeout.connect(self.measure)
         self._cleanups: WeakKeyDictionary[ResultLayers, Cleanup] = WeakKeyDictionary()
         self.tables: list[AreaTable] = []
         results.current_changed.connect(self._on_current)
@@ -59,6 +73,11 @@ class AreasControl(QObject):
         section.cleanup_chosen.connect(self._on_cleanup)
         section.copy_asked.connect(self._copy)
         self._offer()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._drawing.stop()
+        self._measure_in(_WHOLE)
 
     @property
     def cleanup(self) -> Cleanup:
@@ -131,6 +150,9 @@ class AreasControl(QObject):
         self.tables = []
         if layers is None:
             return
+        if self._imported is not None and self._imported.slide != _slide_of(layers):
+            self._imported = None
+            self._offer()
         self._section.show_areas(None)
         self._section.cleanup.show_cleanup(self.cleanup)
         self.measure()
@@ -139,10 +161,11 @@ class AreasControl(QObject):
         places: list[tuple[str, object]] = [("the whole tissue", _WHOLE)]
         places += [(f"shapes: {name}", layer) for name, layer in self._slides.shapes_layers()]
         if self._imported is not None:
-            places.append((f"annotations: {self._imported[0].name}", self._imported))
+            places.append((f"annotations: {self._imported.path.name}", self._imported))
         places.append(("annotations from a GeoJSON file ...", _IMPORT))
-        if not any(self._place is place or self._place == place for _, place in places[:-1]):
-            self._place = _WHOLE
+        if not any(self._place is place for _, place in places[:-1]):
+            self._measure_in(_WHOLE)
+            self.measure()
         self._section.show_measured_in(places, self._place)
 
     def _on_place(self, place: Any) -> None:
@@ -155,8 +178,20 @@ class AreasControl(QObject):
             else:
                 self._offer()
             return
-        self._place = place
+        # Qt gives another string back.
+        self._measure_in(_WHOLE if place == _WHOLE else place)
         self.measure()
+
+    def _measure_in(self, place: Any) -> None:
+        """Take a place; of shapes, whoever draws on is measured without a click."""
+        if isinstance(self._place, Shapes):
+            self._place.events.set_data.disconnect(self._on_drawn)
+        self._place = place
+        if isinstance(place, Shapes):
+            place.events.set_data.connect(self._on_drawn)
+
+    def _on_drawn(self, *_: object) -> None:
+        self._drawing.start()
 
     def import_annotations(self, path: Path) -> None:
         """Measure in the annotations of a GeoJSON file."""
@@ -170,18 +205,18 @@ class AreasControl(QObject):
         except Exception as error:  # noqa: BLE001 - told, whatever it is
             tell(error)
         else:
-            self._imported = (path, regions)
-            self._place = self._imported
+            self._imported = _Imported(path, regions, _slide_of(layers))
+            self._measure_in(self._imported)
             self.measure()
         self._offer()
 
     def _regions(self) -> Sequence[NamedRegion] | None:
         from napari_wsiseg.regions import named
 
-        if self._place == _WHOLE:
+        if self._place is _WHOLE:
             return None
         if self._imported is not None and self._place is self._imported:
-            return _with_all(self._imported[1])
+            return _with_all(self._imported.regions)
         outlines = self.outlines()
         if not outlines:
             raise JobError(
@@ -218,6 +253,11 @@ def _with_all(regions: Sequence[NamedRegion]) -> list[NamedRegion]:
         return list(regions)
     together = areas_of(shapely.union_all([region.shape for region in regions]))
     return [Named("All together", None, together), *regions]
+
+
+def _slide_of(layers: ResultLayers) -> object:
+    """What the slide of a result is known by."""
+    return layers.pm.info.identity.get("slide")
 
 
 def _origin(layers: ResultLayers) -> Any:

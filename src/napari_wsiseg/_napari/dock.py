@@ -175,6 +175,7 @@ class SegmentDock(QWidget):
         self._memory_timer.stop()
         self.runs.close()
         self.exports.close()
+        self.areas.close()
         self.where.close()
         self.corrections.close()
         self.cursor_line.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils import progress
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QMessageBox
 
 from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.model_shelf import ModelShelf
@@ -96,6 +97,8 @@ class RunsControl(QObject):
         found = self._slides.current
         if found is None or self.runner.request is not None:
             return
+        if self._context.panel.overwrite and not self._may_replace():
+            return
         try:
             job = self._context.panel.job(self._view(found))
         except WsisegError as error:
@@ -117,6 +120,16 @@ class RunsControl(QObject):
             self._step, self._is_paused = None, False
             self._ticking.start()
             self._bar = progress(total=0, desc=f"Segmenting {found.name}")
+
+    def _may_replace(self) -> bool:
+        """Asked each time: an earlier result cannot be brought back."""
+        answer = QMessageBox.question(
+            self._section,
+            "Segment",
+            f"An earlier result of this slide and model in {self._context.panel.output_folder} is "
+            "replaced, with the corrections made in it. Go on?",
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def cancel(self) -> None:
         """Stop at the next batch."""
@@ -230,6 +243,7 @@ class RunsControl(QObject):
 
     def _foretell(self) -> None:
         found, panel = self._slides.current, self._context.panel
+        self._context.background.forget("plan")
         self._problem = ""
         if found is None or self._models.spec is None:
             self._resolution.show_meaning("")
