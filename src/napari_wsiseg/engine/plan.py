@@ -46,6 +46,11 @@ _SECONDS_PER_PIXEL = 5e-8
 # A processor gains nothing from large batches, and loses its caches; a GPU needs them.
 _BATCH_PIXELS = {"cpu": 2**19, "gpu": 2**23}
 _LARGEST_BATCH = 16
+# Where a GPU is asked which batch keeps it busy, up to this.
+_TRIED_PIXELS = 2**24
+_LARGEST_TRIED = 256
+# The rest is for what fragments, and for other programs.
+_GPU_SHARE = 0.9
 
 
 def plan(
@@ -97,11 +102,13 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
     resolution = job.resolution or spec.resolution
     downsample = info.downsample(resolution)
     canvas = size_at(info.size, downsample)
+    gpus, room = _gpus(inputs.segmenter)
     costs = Costs(
         len(spec.classes),
         job.dtype,
         _bytes_per_pixel(inputs.segmenter, spec),
         block_size(info, downsample, canvas),
+        len(gpus),
     )
     budget = budget_of(job)
     frozen = _frozen_mask(inputs)
@@ -120,17 +127,20 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         job.min_mask_ratio,
         _save_scale(job, info, downsample),
         largest_patch(spec, _device(inputs.segmenter), None if timing is None else timing.alone),
-        lambda grid: _total(costs, grid, 1) <= budget,
+        lambda grid: _fits(costs, grid, budget, room),
     )
     grid = _grid(job, spec, search, inputs.prior)
     if frozen is not None and frozen.grid.shape == grid.shape:
         grid = replace(grid, keep=frozen.grid.keep)
     wanted = chunks_meeting(grid, downsample, job.region)
     finished = _finished(inputs.prior, grid)
-    batch_size = fitting_batch(
-        costs, grid, job.batch_size or _usual_batch(inputs.segmenter, grid), budget
-    )
     left = wanted & ~finished
+    if costs.gpu(grid, left, 1) > room:
+        gpus, costs = (), replace(costs, gpus=0)
+    usual = _usual_batch(inputs.segmenter, grid, tried=bool(gpus))
+    batch_size = fitting_batch(costs, grid, job.batch_size or usual, budget)
+    if gpus and job.batch_size is None:
+        batch_size = _batch_on(gpus, inputs, costs, grid, left, batch_size, room)
     return RunPlan(
         job=job,
         info=info,
@@ -141,6 +151,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         wanted=wanted,
         finished=finished,
         batch_size=batch_size,
+        gpus=gpus,
         tissue=mask,
         tissue_sha256=_tissue_digest(mask, frozen),
         budget=budget,
@@ -211,8 +222,19 @@ def _bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
     return stated if isinstance(stated, int) else 4 * (3 + 2 * len(spec.classes))
 
 
-def _total(costs: Costs, grid: PatchGrid, batch_size: int) -> int:
-    return costs.need(grid, np.ones(grid.chunk_shape, bool), batch_size).total
+def _fits(costs: Costs, grid: PatchGrid, budget: int, room: int) -> bool:
+    need = costs.need(grid, np.ones(grid.chunk_shape, bool), 1)
+    return need.total <= budget and need.gpu <= room
+
+
+def _gpus(segmenter: Segmenter | None) -> tuple[tuple[str, ...], int]:
+    """Where a run may compute and merge, and the bytes that it may take on each."""
+    if segmenter is None:
+        return (), 0
+    from napari_wsiseg.models.gpu import free_memory, gpus_of
+
+    gpus = gpus_of(segmenter)
+    return gpus, int(_GPU_SHARE * free_memory(gpus)) if gpus else 0
 
 
 def _device(segmenter: Segmenter | None) -> str:
@@ -220,9 +242,34 @@ def _device(segmenter: Segmenter | None) -> str:
     return str(getattr(segmenter, "device", "cpu"))
 
 
-def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid) -> int:
+def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid, *, tried: bool) -> int:
+    """Patches a call; where it is tried out, the most to try."""
+    if tried:
+        return max(1, min(_LARGEST_TRIED, _TRIED_PIXELS // grid.patch_input.area))
     kind = "cpu" if _device(segmenter) == "cpu" else "gpu"
     return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS[kind] // grid.patch_input.area))
+
+
+def _batch_on(
+    gpus: tuple[str, ...],
+    inputs: Inputs,
+    costs: Costs,
+    grid: PatchGrid,
+    chunks: Mask,
+    most: int,
+    room: int,
+) -> int:
+    """A batch that keeps the GPUs busy; one that a result to go on with had stands."""
+    while most > 1 and costs.gpu(grid, chunks, most) > room:
+        most //= 2
+    before = None if inputs.prior is None else inputs.prior.provenance.get("batch_size")
+    if isinstance(before, int) and before <= most:
+        return before
+    assert inputs.segmenter is not None  # noqa: S101 - it said where it computes
+    from napari_wsiseg.models.gpu import best_batch
+
+    model = with_shapes(inputs.segmenter, grid.patch_input, grid.patch_output)
+    return best_batch(model, gpus[0], grid.patch_input, most)
 
 
 def _given_shapes(job: SegmentationJob) -> tuple[tuple[int, int] | None, ...] | None:
