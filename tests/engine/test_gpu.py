@@ -299,13 +299,15 @@ class TestBatchByTrial:
     @pytest.mark.parametrize(
         ("seconds", "best"),
         [
-            ({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}, 8),
-            ({1: 1.0, 2: 1.2, 4: 2.4, 8: 4.8}, 2),
-            ({1: 1.0, 2: 2.0}, 1),
+            ({1: 0.1, 2: 0.1, 4: 0.1, 8: 0.1}, 8),
+            ({1: 0.1, 2: 0.12, 4: 0.238, 8: 0.475}, 2),
+            ({1: 0.1, 2: 0.15, 4: 0.35, 8: 0.5}, 8),
+            ({1: 0.1, 2: 0.2, 4: 0.4, 8: 0.8}, 1),
+            ({1: 0.6, 2: 1.1}, 2),
         ],
-        ids=["idle", "soon busy", "busy at once"],
+        ids=["idle", "soon busy", "a bad one between", "busy at once", "slow"],
     )
-    def test_doubles_while_it_is_worth_it(
+    def test_the_least_that_keeps_the_gpu_busy(
         self, seconds: dict[int, float], best: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(gpu.GpuReplica, "seconds", lambda _self, count, _patch: seconds[count])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from napari_wsiseg.memory import Workspace
 from napari_wsiseg.reduce import covered_mean
 from napari_wsiseg.store.arrays import LevelArrays
 from napari_wsiseg.store.chunks import ChunkWriter
+
+Pixels = tuple[NDArray[np.generic], NDArray[np.bool_]]
+
+# Coarse rows that are made at once: what lies between stays in the processor's cache.
+_COARSENED_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +78,46 @@ def coarsen(
     values: NDArray[np.generic], coverage: NDArray[np.bool_]
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
     """One level coarser: means of the covered stored values, rounded half to even for integers."""
+    classes, height, width = values.shape
+    shape = -(-height // 2), -(-width // 2)
+    coarse, covered = np.empty((classes, *shape), values.dtype), np.empty(shape, bool)
+    for top in range(0, shape[0], _COARSENED_ROWS):
+        fine, rows = slice(2 * top, 2 * (top + _COARSENED_ROWS)), slice(top, top + _COARSENED_ROWS)
+        coarse[:, rows], covered[rows] = _coarsen(values[:, fine], coverage[fine])
+    return coarse, covered
+
+
+def _coarsen(
+    values: NDArray[np.generic], coverage: NDArray[np.bool_]
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    height, width = coverage.shape
+    whole = height % 2 == width % 2 == 0 and bool(coverage.all())
+    if whole and values.dtype == np.uint8 and values.strides[-1] == 1:
+        return _coarsen_bytes(values), coverage[::2, ::2]
     means, covered = covered_mean(values, coverage)
     if np.issubdtype(values.dtype, np.integer):
         np.rint(means, out=means)
     return means.astype(values.dtype), covered
+
+
+def _coarsen_bytes(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """The same where all is covered, in whole numbers: at a tenth of the time."""
+    pairs = values.view(np.uint16)
+    sums = pairs & 0xFF
+    sums += pairs >> 8
+    sums = sums[:, ::2] + sums[:, 1::2]
+    # A quarter, and half a unit more, or just below it where that would round to an odd number.
+    odd = sums >> 2
+    odd &= 1
+    sums += odd
+    sums += 1
+    sums >>= 2
+    return sums.astype(np.uint8)
+
+
+def _bring(coarse: Pixels, fine: Pixels) -> None:
+    """Bring values and coverage in step with those of the finer level."""
+    coarse[0][...], coarse[1][...] = coarsen(*fine)
 
 
 class Pyramid:
@@ -125,11 +167,13 @@ class Pyramid:
         for level in range(1, len(self._levels)):
             changed = _halved(changed, self._sizes[level])
             window = self._window(level, changed[0].top // self._chunk)
-            for region in changed:
-                for block in _columns(region, self._chunk):
-                    source = doubled(block, self._sizes[level - 1])
-                    values, coverage = window.cut(block)
-                    values[...], coverage[...] = coarsen(*below.cut(source))
+            self._chunks.together(
+                partial(
+                    _bring, window.cut(block), below.cut(doubled(block, self._sizes[level - 1]))
+                )
+                for region in changed
+                for block in _columns(region, self._chunk)
+            )
             for region in _whole_chunks(changed, self._chunk, self._sizes[level]):
                 self._chunks.write(level, region, *window.cut(region))
             below = window
