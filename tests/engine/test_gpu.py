@@ -6,7 +6,9 @@ without its streams. `benchmarks/gpu.py` holds a real GPU against these.
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -207,6 +209,29 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
     small.calls.clear()
     with last(on_devices(job, pixels, small)):
         assert set(small.calls) == {1, 2}, "1 is the plan's"
+
+
+def test_a_call_that_does_not_fit_lets_go_of_its_memory() -> None:
+    """A tensor that a failed call held would leave no room for half of the batch either."""
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    class Small(Copied):
+        def predict(self, patches: torch.Tensor) -> torch.Tensor:
+            assert [tensor() for tensor in held] == [None] * len(held)
+            if len(patches) > 1:
+                large = patches.float()
+                held.append(weakref.ref(large))
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().predict(patches)
+
+    small = Small(Size(20, 20), Size(20, 20), Size(20, 20))
+    gc.disable()
+    try:
+        last(on_devices(job_for(batch_size=8), picture(60, 60), small))
+        assert len(held) == 3
+        assert gpu.best_batch(small, "cpu", Size(20, 20), 8) == 1
+    finally:
+        gc.enable()
 
 
 def test_a_run_that_was_stopped_goes_on_elsewhere(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from napari_wsiseg.config import MapDtype
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.messages import Band
 from napari_wsiseg.models.base import Segmenter
-from napari_wsiseg.models.inference import OutOfMemory, answer, failures_told
+from napari_wsiseg.models.inference import FailuresTold, OutOfMemory, answer
 from napari_wsiseg.models.place import AHEAD, STRIP_BYTES, Replica
 from napari_wsiseg.reduce import block_sum
 
@@ -123,9 +123,13 @@ class GpuPlace:
             for place in places
         )
         self.ahead = AHEAD * len(places)
-        self.canvas = self
         self._scale = scale
         self._dtype: torch.dtype = getattr(torch, dtype)
+
+    @property
+    def canvas(self) -> Self:
+        """Itself: sums are held on the first device."""
+        return self
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Pinned memory, which a GPU can fetch while the processor does something else."""
@@ -229,7 +233,7 @@ class GpuReplica:
 
     def ask(self, pixels: NDArray[np.uint8]) -> _GpuAnswer:
         """Hand patches over; see `Replica`."""
-        with failures_told(self.spec.name, pixels.shape):
+        with FailuresTold(self.spec.name, pixels.shape):
             with torch.cuda.stream(self._upload):
                 patches = torch.from_numpy(pixels).to(self._device, non_blocking=True)
             with torch.cuda.stream(self._compute), torch.no_grad():
@@ -279,7 +283,7 @@ class _GpuAnswer:
     def ranges(self) -> list[tuple[float, float]]:
         replica = self._replica
         assert self._pixels is not None  # noqa: S101 - asked once
-        with failures_told(replica.spec.name, self._pixels.shape):
+        with FailuresTold(replica.spec.name, self._pixels.shape):
             if self._done is not None:
                 self._done.synchronize()
         self._pixels = None

@@ -5,8 +5,7 @@ Knows no network: torch appears only to carry the pixels over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -54,7 +53,7 @@ def predict(segmenter: Segmenter, pixels: NDArray[np.uint8]) -> NDArray[np.float
     import torch
 
     owned = np.require(pixels, requirements=["C", "W"])
-    with failures_told(segmenter.spec.name, pixels.shape):
+    with FailuresTold(segmenter.spec.name, pixels.shape):
         host = answer(segmenter, torch.from_numpy(owned)).to("cpu", torch.float32).contiguous()
         return cast("NDArray[np.float32]", host.numpy())
 
@@ -79,9 +78,18 @@ def answer(segmenter: Segmenter, patches: torch.Tensor) -> torch.Tensor:
     return given.detach()
 
 
-@contextmanager
-def failures_told(name: str, shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn whatever a model raises on a batch of this shape into an error of ours.
+class FailuresTold:
+    """Turns whatever a model raises within into an error of ours.
+
+    No generator: from Python 3.12 on, one that raises another error keeps the first alive, and
+    with it the frames that hold the memory of a batch which did not fit.
+
+    Parameters
+    ----------
+    name
+        The model's.
+    shape
+        The batch's.
 
     Raises
     ------
@@ -90,13 +98,18 @@ def failures_told(name: str, shape: tuple[int, ...]) -> Iterator[None]:
     InferenceError
         If the model fails in any other way; its own error is the cause.
     """
-    try:
-        yield
-    except WsisegError:
-        raise
-    except Exception as error:
+
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self._name = name
+        self._shape = shape
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # What a brought model raises is anyone's guess.
-        raise _failure(name, shape, error) from error
+        if isinstance(error, Exception) and not isinstance(error, WsisegError):
+            raise _failure(self._name, self._shape, error) from error
 
 
 def _failure(name: str, shape: tuple[int, ...], error: Exception) -> InferenceError:

@@ -58,13 +58,14 @@ class Place(Protocol):
         Copies of the model; batches are dealt to them in turn.
     ahead
         Batches that are under way while an earlier one is merged.
-    canvas
-        Where sums are held; see `merge.Canvas`.
     """
 
     replicas: Sequence[Replica]
     ahead: int
-    canvas: Any
+
+    @property
+    def canvas(self) -> Any:
+        """Where sums are held; see `merge.Canvas`."""
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """An array for pixels on their way to the model."""
