@@ -389,20 +389,6 @@ def out_of_memory(bench: Bench) -> None:
     }
 
 
-def switching(bench: Bench, name: str) -> None:
-    """Whether the host's threads keep each other from launching kernels."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(5e-4)
-    try:
-        rows, result = bench.run(
-            CopiedSlide(Size(22000, 22000)), bench.unet("bf16"), resolution="baseline 1.0", **OWN
-        )
-        result.close()
-    finally:
-        sys.setswitchinterval(before)
-    bench.found[name] = rows
-
-
 def profile(bench: Bench) -> None:
     """Where the GPU's time goes in an engine run, and how much of the time it works."""
     from torch.profiler import ProfilerActivity
@@ -469,9 +455,6 @@ def main() -> None:
             "out of memory": lambda _: out_of_memory(bench),
             "profile": lambda _: profile(bench),
         }
-        sections["UNet bf16, threads that switch every 0.5 ms"] = lambda name: switching(
-            bench, name
-        )
     sections["trivial, 1024"] = lambda name: against_model(
         bench, name, Trivial(bench.device, 1024), 20000 if big else 3000, 16 if big else 2
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_wsiseg.config import SegmentationJob
-from napari_wsiseg.engine.budget import Costs, budget_of, fitting_batch
+from napari_wsiseg.engine.batches import chosen_batch, device_of, gpus_at_hand
+from napari_wsiseg.engine.budget import Costs, budget_of
 from napari_wsiseg.engine.fields import (
     CallCost,
     FieldSearch,
@@ -43,14 +44,6 @@ from napari_wsiseg.tissue import TissueMask, tissue_for
 # Reading, merging and storing. `benchmarks/memory.py` shows 2e-8 on a quiet server, its model
 # included; a guess above that, for slower machines and disks.
 _SECONDS_PER_PIXEL = 5e-8
-# A processor gains nothing from large batches, and loses its caches; a GPU needs them.
-_BATCH_PIXELS = {"cpu": 2**19, "gpu": 2**23}
-_LARGEST_BATCH = 16
-# Where a GPU is asked which batch keeps it busy, up to this.
-_TRIED_PIXELS = 2**24
-_LARGEST_TRIED = 256
-# The rest is for what fragments, and for other programs.
-_GPU_SHARE = 0.9
 
 
 def plan(
@@ -102,7 +95,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
     resolution = job.resolution or spec.resolution
     downsample = info.downsample(resolution)
     canvas = size_at(info.size, downsample)
-    gpus, room = _gpus(inputs.segmenter)
+    gpus, room = gpus_at_hand(inputs.segmenter)
     costs = Costs(
         len(spec.classes),
         job.dtype,
@@ -126,7 +119,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         None if mask is None else TissueTable(mask.mask),
         job.min_mask_ratio,
         _save_scale(job, info, downsample),
-        largest_patch(spec, _device(inputs.segmenter), None if timing is None else timing.alone),
+        largest_patch(spec, device_of(inputs.segmenter), None if timing is None else timing.alone),
         lambda grid: _fits(costs, grid, budget, room),
     )
     grid = _grid(job, spec, search, inputs.prior)
@@ -137,10 +130,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
     left = wanted & ~finished
     if costs.gpu(grid, left, 1) > room:
         gpus, costs = (), replace(costs, gpus=0)
-    usual = _usual_batch(inputs.segmenter, grid, tried=bool(gpus))
-    batch_size = fitting_batch(costs, grid, job.batch_size or usual, budget)
-    if gpus and job.batch_size is None:
-        batch_size = _batch_on(gpus, inputs, costs, grid, left, batch_size, room)
+    batch_size = chosen_batch(inputs, costs, grid, left, budget, gpus, room)
     return RunPlan(
         job=job,
         info=info,
@@ -225,51 +215,6 @@ def _bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
 def _fits(costs: Costs, grid: PatchGrid, budget: int, room: int) -> bool:
     need = costs.need(grid, np.ones(grid.chunk_shape, bool), 1)
     return need.total <= budget and need.gpu <= room
-
-
-def _gpus(segmenter: Segmenter | None) -> tuple[tuple[str, ...], int]:
-    """Where a run may compute and merge, and the bytes that it may take on each."""
-    if segmenter is None:
-        return (), 0
-    from napari_wsiseg.models.gpu import free_memory, gpus_of
-
-    gpus = gpus_of(segmenter)
-    return gpus, int(_GPU_SHARE * free_memory(gpus)) if gpus else 0
-
-
-def _device(segmenter: Segmenter | None) -> str:
-    """Where a model computes; on the processor, unless it says otherwise."""
-    return str(getattr(segmenter, "device", "cpu"))
-
-
-def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid, *, tried: bool) -> int:
-    """Patches a call; where it is tried out, the most to try."""
-    if tried:
-        return max(1, min(_LARGEST_TRIED, _TRIED_PIXELS // grid.patch_input.area))
-    kind = "cpu" if _device(segmenter) == "cpu" else "gpu"
-    return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS[kind] // grid.patch_input.area))
-
-
-def _batch_on(
-    gpus: tuple[str, ...],
-    inputs: Inputs,
-    costs: Costs,
-    grid: PatchGrid,
-    chunks: Mask,
-    most: int,
-    room: int,
-) -> int:
-    """A batch that keeps the GPUs busy; one that a result to go on with had stands."""
-    while most > 1 and costs.gpu(grid, chunks, most) > room:
-        most //= 2
-    before = None if inputs.prior is None else inputs.prior.provenance.get("batch_size")
-    if isinstance(before, int) and before <= most:
-        return before
-    assert inputs.segmenter is not None  # noqa: S101 - it said where it computes
-    from napari_wsiseg.models.gpu import best_batch
-
-    model = with_shapes(inputs.segmenter, grid.patch_input, grid.patch_output)
-    return best_batch(model, gpus[0], grid.patch_input, most)
 
 
 def _given_shapes(job: SegmentationJob) -> tuple[tuple[int, int] | None, ...] | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,9 @@ from napari_wsiseg.reduce import covered_mean
 from napari_wsiseg.store.arrays import LevelArrays
 from napari_wsiseg.store.chunks import ChunkWriter
 
-Pixels = tuple[NDArray[np.generic], NDArray[np.bool_]]
-
-# Coarse rows that are made at once: what lies between stays in the processor's cache.
-_COARSENED_ROWS = 32
+# Coarse rows that are made at once: what lies between stays in the processor's cache. Fewer
+# would make other threads of the interpreter wait more often.
+_COARSENED_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,23 +99,19 @@ def _coarsen(
 
 
 def _coarsen_bytes(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """The same where all is covered, in whole numbers: at a tenth of the time."""
+    """The same where all is covered, in whole numbers: in a third of the time."""
     pairs = values.view(np.uint16)
     sums = pairs & 0xFF
     sums += pairs >> 8
     sums = sums[:, ::2] + sums[:, 1::2]
-    # A quarter, and half a unit more, or just below it where that would round to an odd number.
+    # (s + 1) // 4 rounds a quarter with halves down, (s + 2) // 4 with halves up: to even is up
+    # where the whole part is odd.
     odd = sums >> 2
     odd &= 1
     sums += odd
     sums += 1
     sums >>= 2
     return sums.astype(np.uint8)
-
-
-def _bring(coarse: Pixels, fine: Pixels) -> None:
-    """Bring values and coverage in step with those of the finer level."""
-    coarse[0][...], coarse[1][...] = coarsen(*fine)
 
 
 class Pyramid:
@@ -167,13 +161,11 @@ class Pyramid:
         for level in range(1, len(self._levels)):
             changed = _halved(changed, self._sizes[level])
             window = self._window(level, changed[0].top // self._chunk)
-            self._chunks.together(
-                partial(
-                    _bring, window.cut(block), below.cut(doubled(block, self._sizes[level - 1]))
-                )
-                for region in changed
-                for block in _columns(region, self._chunk)
-            )
+            for region in changed:
+                for block in _columns(region, self._chunk):
+                    source = doubled(block, self._sizes[level - 1])
+                    values, coverage = window.cut(block)
+                    values[...], coverage[...] = coarsen(*below.cut(source))
             for region in _whole_chunks(changed, self._chunk, self._sizes[level]):
                 self._chunks.write(level, region, *window.cut(region))
             below = window
