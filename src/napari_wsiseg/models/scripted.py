@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import yaml
@@ -23,6 +23,11 @@ class _Scripted:
 
     def __init__(self, module: torch.jit.ScriptModule) -> None:
         self._module = module
+
+    def to(self, device: torch.device) -> Self:
+        """Itself, moved."""
+        self._module.to(device)
+        return self
 
     def __call__(self, patches: Tensor, output: Size) -> Tensor:
         answer: Tensor = self._module(patches.permute(0, 3, 1, 2).float().div(255))
