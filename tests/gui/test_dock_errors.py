@@ -16,6 +16,8 @@ from gui.dock_driver import PATIENCE, Driver, HeldModel
 from napari_wsiseg._napari import model_shelf
 from napari_wsiseg.store.files import DurableFolder
 
+pytestmark = pytest.mark.one_binding
+
 
 @pytest.fixture
 def slide(make_slide) -> Path:

@@ -13,6 +13,8 @@ import napari_wsiseg as ws
 from gui.dock_driver import Driver
 from napari_wsiseg._napari.open_slides import view_region
 
+pytestmark = pytest.mark.one_binding
+
 SIDE = 600
 LAYERS: dict[str, dict[str, Any]] = {
     "bare": {},

@@ -19,6 +19,8 @@ from gui.pictures import picture
 from napari_wsiseg._napari.kept_thresholds import kept_rule
 from napari_wsiseg.export.formats import FORMATS
 
+pytestmark = pytest.mark.one_binding
+
 SQUARE = [[60, 60], [60, 300], [300, 300], [300, 60]]
 
 

@@ -11,6 +11,8 @@ from napari.layers import Image, Shapes
 from gui.dock_driver import Driver
 from napari_wsiseg._napari.sections.export import ExportChoice
 
+pytestmark = pytest.mark.one_binding
+
 BOX = np.array([[100, 50], [100, 350], [300, 350], [300, 50]]) - 0.5
 """300 x 200 px (width x height) of a slide, in napari's pixels."""
 

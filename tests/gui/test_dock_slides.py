@@ -11,6 +11,8 @@ import napari_wsiseg as ws
 from gui.dock_driver import Driver
 from napari_wsiseg._napari.slide_layer import slide_of
 
+pytestmark = pytest.mark.one_binding
+
 
 def areas(driver: Driver) -> str:
     driver.wait_for_areas()
@@ -172,12 +174,13 @@ def test_painted_tissue_is_what_is_analysed(driver: Driver, make_slide) -> None:
 def test_two_windows_have_a_dock_each(
     driver: Driver, make_napari_viewer, add_dock, make_slide, qtbot
 ) -> None:
-    other = add_dock(make_napari_viewer(show=True))
+    # Not on the screen: vispy draws two windows at once with OpenGL errors now and then.
+    other = add_dock(make_napari_viewer())
     driver.open(make_slide("one.svs"))
     other.open(make_slide("two.svs"))
     assert (driver.dock.slides.current.name, other.dock.slides.current.name) == ("one", "two")
     driver.segment()
-    other.segment()
+    other.dock.run_section.segment.click()
     for each in (driver, other):
         each.wait_for_end("Done")
     assert driver.dock.results.current.pm.path.name == "one.ome.zarr"

@@ -17,6 +17,8 @@ from napari_wsiseg._napari.sections.export import ExportChoice
 from napari_wsiseg.labels import corrections
 from napari_wsiseg.models import weights
 
+pytestmark = pytest.mark.one_binding
+
 
 @pytest.fixture
 def done(driver: Driver, make_slide, hold) -> Driver:

@@ -21,6 +21,8 @@ from napari_wsiseg.labels import DecisionRule, label_pyramid
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
 
+pytestmark = pytest.mark.one_binding
+
 SPECS = [
     SOFTMAX,
     SIGMOID,

@@ -42,6 +42,8 @@ from napari_wsiseg.labels import MODELS_OWN, DecisionRule
 from napari_wsiseg.measure import AreaRow, AreaTable, measure
 from napari_wsiseg.models import models
 
+pytestmark = pytest.mark.one_binding
+
 VIEW = Region(10, 20, Size(30, 40))
 OUTLINE = ((0.0, 0.0), (0.0, 9.0), (9.0, 0.0))
 

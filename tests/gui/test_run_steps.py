@@ -27,6 +27,8 @@ from napari_wsiseg.labels import MODELS_OWN, Cleanup
 from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.tissue import TissueMask
 
+pytestmark = pytest.mark.one_binding
+
 PIXELS = picture(96, 40)
 JOB = SegmentationJob(model="position", tissue="none", dtype="float32", batch_size=2)
 

@@ -8,6 +8,8 @@ from napari import layers
 
 from napari_wsiseg import Region, Resolution, SlideError, open_slide
 
+pytestmark = pytest.mark.one_binding
+
 
 @pytest.fixture
 def pixels() -> np.ndarray:

@@ -22,6 +22,8 @@ from qtpy.QtWidgets import QFileDialog
 from gui.dock_driver import Driver
 from napari_wsiseg.slides import openslide_reader, tiff
 
+pytestmark = pytest.mark.one_binding
+
 THEIRS = "another-slide-reader"
 SIDE = 600
 

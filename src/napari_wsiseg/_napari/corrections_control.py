@@ -91,20 +91,30 @@ class CorrectionsControl(QObject):
         result = self._results.current
         if result is None or self._painting is not None:
             return
-        try:
-            pm = result.pm
-            boxes = [labels_to_correct(pm, area, result.rule)[0] for area in areas]
-            box = _checked(pm, _around(boxes))
-            _, labels = labels_to_correct(pm, box, result.rule)
-            layer = self._layer(result, box, labels)
-        except Exception as error:  # noqa: BLE001 - told, whatever it is
-            self._section.show_correcting(correcting=False, text=reason(error))
-            return
-        self._painting = _Painting(result, areas, box, layer)
-        result.labels.visible = False
-        self._section.show_correcting(
-            correcting=True,
-            text="Paint with the brush; label 0 erases. Then keep or discard it.",
+        pm, rule = result.pm, result.rule
+
+        def work() -> tuple[Region, NDArray[np.uint8]]:
+            boxes = [labels_to_correct(pm, area, rule)[0] for area in areas]
+            return labels_to_correct(pm, _checked(pm, _around(boxes)), rule)
+
+        def done(found: tuple[Region, NDArray[np.uint8]]) -> None:
+            if result is not self._results.current:
+                self._section.show_correcting(correcting=False)
+                return
+            box, labels = found
+            self._painting = _Painting(result, areas, box, self._layer(result, box, labels))
+            result.labels.visible = False
+            self._section.show_correcting(
+                correcting=True,
+                text="Paint with the brush; label 0 erases. Then keep or discard it.",
+            )
+
+        self._section.show_correcting(correcting=False, text="Reading the classes there ...")
+        self._context.background.ask(
+            "correct",
+            work,
+            done,
+            lambda error: self._section.show_correcting(correcting=False, text=reason(error)),
         )
 
     def keep(self) -> None:

@@ -53,7 +53,7 @@ class OpenSlide:
 
     @property
     def name(self) -> str:
-        """What results are called by: the file's stem, or the layer's name."""
+        """What the layers of its results are called by: the file's stem, or the layer's name."""
         return self.layer.name if self.slide.info.path is None else self.slide.info.stem
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ def adopt_scale(found: OpenSlide, over: Iterable[Layer] = ()) -> OpenSlide:
         # The slide that it had knew no scale; its pixels stay its own.
         layer.metadata[METADATA] = SlideSource(found.slide)
         found = replace(found, is_own=False)
-    if not _in_micrometres(layer):
+    if not _in_micrometres(layer) or found.slide.info.mpp_source == "user":
         grown = np.asarray(mpp) / layer.scale[-2:]
         for one in (layer, *over):
             _grow(one, grown)

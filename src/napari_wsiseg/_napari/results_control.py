@@ -50,6 +50,7 @@ class ResultsControl(QObject):
         self._chunks = 0
         self._looking = QTimer(self)
         self._looking.setInterval(_LOOK_MS)
+        self._without_scores: list[ResultLayers] = []
         self._next_turn = QTimer(self)
         self._next_turn.setSingleShot(True)
         self._next_turn.setInterval(_NEXT_TURN_MS)
@@ -135,12 +136,14 @@ class ResultsControl(QObject):
         layers.add_labels_to(self._context.viewer)
         self._choose(layers)
         # In a turn of its own: what can be clicked stays so.
+        self._without_scores.append(layers)
         self._next_turn.start()
         return layers
 
     def _add_scores(self) -> None:
-        for layers in self._results:
-            if layers.labels in self._context.viewer.layers:
+        begun, self._without_scores = self._without_scores, []
+        for layers in begun:
+            if layers in self._results:
                 layers.add_scores_to(self._context.viewer)
 
     def _look(self) -> None:

@@ -32,7 +32,9 @@ def foretold_words(plan: RunPlan, spec: ModelSpec) -> Foretold:
     text = plan_words(plan)
     if plan.resolution != spec.resolution:
         text += f"\n{spec.name} is made for {in_resolution(spec.resolution)}."
-    return Foretold(text, " ".join(plan.warnings))
+    # What is to be known of the tissue stands where the tissue is chosen.
+    known = () if plan.tissue is None else plan.tissue.warnings
+    return Foretold(text, " ".join(w for w in plan.warnings if w not in known))
 
 
 def unreachable_words(wanted: Resolution, info: SlideInfo) -> str:

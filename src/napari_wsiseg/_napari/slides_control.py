@@ -22,7 +22,7 @@ from napari_wsiseg._napari.open_slides import (
     slide_for,
     tissue_layer_keywords,
 )
-from napari_wsiseg._napari.panel import Where, usual_stain
+from napari_wsiseg._napari.panel import Stain, Where, usual_stain
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
 from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.sections.slide import SlideSection
@@ -66,12 +66,13 @@ class SlidesControl(QObject):
         self._found: TissueMask | None = None
         self._tissue_layer: Labels | None = None
         self._looked: dict[str, Look] = {}
+        self._stains: dict[str, Stain] = {}
         self._painted: dict[str, NDArray[Any]] = {}
         section.open_asked.connect(self._open_file)
         section.folder_asked.connect(self._open_folder)
         section.layer_chosen.connect(self.select)
         section.mpp_given.connect(self._set_mpp)
-        section.stain_chosen.connect(lambda stain: setattr(context.panel, "stain", stain))
+        section.stain_chosen.connect(self._on_stain)
         section.default_asked.connect(self._become_default)
         where.outline_toggled.connect(self._show_outline)
         where.find_asked.connect(self._find_again)
@@ -222,18 +223,21 @@ class SlidesControl(QObject):
         if self.current is None:
             return
         self._found = look.tissue
-        if look.stain is not None:
-            self._context.panel.stain = look.stain
-        elif look.tissue is not None:
-            self._context.panel.stain = usual_stain(read_settings().stain)
+        guess = look.stain or usual_stain(read_settings().stain)
+        self._context.panel.stain = self._stains.get(_key(self.current), guess)
         self._section.stain.choose(self._context.panel.stain)
         self._draw_tissue()
         if look.tissue is None:
             self._where.show_about(f"No tissue was found: {look.problem}.")
         else:
-            about = f"Tissue: {100 * look.tissue.fraction:.0f} % of the slide."
-            self._where.show_about(" ".join([about, *look.tissue.warnings]))
+            self._where.show_about(_about(look.tissue))
         self.tissue_changed.emit()
+
+    def _on_stain(self, stain: Stain) -> None:
+        """What the user says of a slide stays, whatever its colours look like."""
+        if self.current is not None:
+            self._stains[_key(self.current)] = stain
+        self._context.panel.stain = stain
 
     def _draw_tissue(self) -> None:
         self._drop_tissue_layer()
@@ -327,6 +331,13 @@ class SlidesControl(QObject):
             for layer in self._context.viewer.layers
             if isinstance(layer, Shapes)
         ]
+
+
+def _about(tissue: TissueMask) -> str:
+    """How much tissue there is, in the panel's words."""
+    if not tissue.mask.any():
+        return "No tissue was found. Paint it in its layer, or analyse the whole slide, glass too."
+    return " ".join([f"Tissue: {100 * tissue.fraction:.0f} % of the slide.", *tissue.warnings])
 
 
 def _key(found: OpenSlide) -> str:

@@ -128,7 +128,11 @@ class SlideSection(Section):
 
     def show_info(self, info: SlideInfo | None, state: str = "") -> None:
         """Tell of the slide; None: of `state`, such as "Opening ..."."""
-        self.ask_mpp.setVisible(info is not None and info.mpp is None)
+        # One that was given may have been mistyped.
+        is_users = info is not None and info.mpp_source in (None, "user")
+        self.ask_mpp.setVisible(is_users)
+        if info is not None and info.mpp is not None and is_users:
+            self.mpp.setValue(info.mpp.x)
         say(self.about, state if info is None else _about(info))
 
 
