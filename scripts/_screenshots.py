@@ -57,6 +57,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _make(slide: Path | None) -> None:
+    from napari_wsiseg.geometry import Resolution
+
     if slide is None:
         from napari_wsiseg._napari.samples import made_slide
 
@@ -64,7 +66,9 @@ def _make(slide: Path | None) -> None:
     with _window() as (viewer, dock):
         dock.panel.output_folder = WORK / "results"
         dock.open_path(slide)
-        _until(dock.run_section.segment.isEnabled, "the slide is ready")
+        _until(lambda: dock.slides.tissue is not None, "the slide is ready")
+        if dock.slides.current.slide.info.mpp is None:
+            dock.panel.resolution = Resolution.parse("level 0")
         _until(dock.resolution_section.meaning.text, "the run is foretold")
         _shoot(viewer, dock, "start", dock.slide_section)
         _hold_half_way(dock)
@@ -105,13 +109,16 @@ def _hold_half_way(dock: SegmentDock) -> None:
     dock.advanced_section.stride.value = STRIDE
     dock.advanced_section.batch_size.value = 1
 
+    def is_held() -> bool:
+        return dock.run_section.pause.text() == "Resume"
+
     def look(_slide: Any, step: Any) -> None:
-        if step.row >= HALF_WAY_ROW and not dock.runs.runner.is_paused:
+        if step.row >= HALF_WAY_ROW and not is_held():
             dock.run_section.pause.click()
 
     dock.runs.progressed.connect(look)
     dock.run_section.segment.click()
-    _until(lambda: dock.runs.runner.is_paused, "the run is held")
+    _until(is_held, "the run is held")
     dock.runs.progressed.disconnect(look)
     _settle(1.5)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.memory import Workspace
-from napari_wsiseg.merge import RowMerger, window_weights
+from napari_wsiseg.merge import Canvas, RowMerger, window_weights
 
 CLASSES = 2
 
@@ -78,13 +79,13 @@ def plain_mean(
 def merge(
     grid: PatchGrid,
     patches: NDArray[np.intp],
-    predictions: NDArray[np.float32],
+    predictions: NDArray[np.float32] | torch.Tensor,
     window: str,
-    workspace: Workspace,
+    canvas_of: Canvas,
     cuts: list[int],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[tuple[int, int]]]:
     """Run a merger over batches that end at `cuts` and put its bands together."""
-    merger = RowMerger(grid, patches, CLASSES, window, workspace)  # type: ignore[arg-type]
+    merger = RowMerger(grid, patches, CLASSES, window, canvas_of)  # type: ignore[arg-type]
     canvas = (grid.canvas.height, grid.canvas.width)
     values, coverage = np.zeros((CLASSES, *canvas), np.float32), np.zeros(canvas, bool)
     edges = []
@@ -136,6 +137,38 @@ def test_batches_and_spilling_do_not_change_a_bit(
         assert on_disk.spilled
     np.testing.assert_array_equal(whole, split)
     assert edges == split_edges
+
+
+class TorchCanvas:
+    """Holds tensors, as a GPU's memory does."""
+
+    def take(self, shape: tuple[int, ...], dtype: type[np.float32]) -> torch.Tensor:
+        return self.place(np.zeros(shape, dtype))
+
+    def place(self, array: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(array)
+
+    def settle(self, array: torch.Tensor) -> torch.Tensor:
+        return array
+
+    def release(self, array: torch.Tensor) -> None:
+        pass
+
+
+@given(grids(), st.sampled_from(["uniform", "gaussian"]), st.data())
+def test_tensors_merge_to_the_same_bits(
+    tmp_path_factory: pytest.TempPathFactory, grid: PatchGrid, window: str, data: st.DataObject
+) -> None:
+    patches = np.argwhere(grid.keep)
+    predictions = predictions_of(grid, patches)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(patches)), max_size=4)))
+    with Workspace(10**9, tmp_path_factory.getbasetemp()) as workspace:
+        values, coverage, edges = merge(grid, patches, predictions, window, workspace, [])
+    tensors = torch.from_numpy(predictions)
+    others = merge(grid, patches, tensors, window, TorchCanvas(), cuts)
+    np.testing.assert_array_equal(others[0], values)
+    np.testing.assert_array_equal(others[1], coverage)
+    assert others[2] == edges
 
 
 def test_a_canvas_moves_to_disk_in_the_middle_of_a_run(tmp_path: Path) -> None:

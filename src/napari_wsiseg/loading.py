@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -55,6 +55,10 @@ def _block_side(tile: int, factor: float) -> int:
     return side if side <= _LARGEST_BLOCK else _BLOCK
 
 
+def _plain(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.empty(shape, np.uint8)
+
+
 class PatchLoader:
     """Iterates over `PatchBatch`es; a context manager that stops its threads.
 
@@ -74,6 +78,8 @@ class PatchLoader:
         Where blocks are kept until no patch needs them.
     workers
         Threads that decode.
+    empty
+        Makes the arrays that batches are handed over in.
     """
 
     def __init__(
@@ -85,9 +91,11 @@ class PatchLoader:
         batch_size: int,
         workspace: Workspace,
         workers: int | None = None,
+        empty: Callable[[tuple[int, ...]], NDArray[np.uint8]] = _plain,
     ) -> None:
         self._slide = slide
         self._grid = grid
+        self._empty = empty
         self._patches = patches
         self._batch_size = batch_size
         self._workers = workers or min(os.cpu_count() or 1, 8)
@@ -139,7 +147,8 @@ class PatchLoader:
         """The patches from `start` on; None once nobody wants them."""
         indices = self._patches[start : start + self._batch_size]
         size = self._grid.patch_input
-        pixels = np.full((len(indices), size.height, size.width, 3), 255, np.uint8)
+        pixels = self._empty((len(indices), size.height, size.width, 3))
+        pixels.fill(255)
         failed = []
         for position, (row, column) in enumerate(indices):
             if self._stop.is_set():

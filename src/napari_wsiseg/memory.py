@@ -226,6 +226,10 @@ class Workspace:
         copy[...] = array
         return copy
 
+    def place(self, array: NDArray[S]) -> NDArray[S]:
+        """The array itself: what is in memory is where arrays that are taken are."""
+        return array
+
     def settle(self, array: NDArray[S]) -> NDArray[S]:
         """The array itself, or, once memory is short, its copy on disk in its place."""
         if not self._pressed or self._holdings[id(array)].file is not None:

@@ -7,7 +7,8 @@ as a patch and as wide as the patches of the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,28 @@ from numpy.typing import NDArray
 from napari_wsiseg.config import Window
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.grid import Indices, PatchGrid
-from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import Band
 
 _LEAST_WEIGHT = 1e-3
+
+Array = Any
+"""An array of numpy's or a tensor of torch's: the merger uses what they have in common."""
+
+
+class Canvas(Protocol):
+    """Where sums are held: a `Workspace`, or the memory of the device that predicts."""
+
+    def take(self, shape: tuple[int, ...], dtype: type[np.float32]) -> Array:
+        """A zero-filled array."""
+
+    def settle(self, array: Array) -> Array:
+        """The array itself, or what now stands in its place."""
+
+    def release(self, array: Array) -> None:
+        """Give an array back."""
+
+    def place(self, array: NDArray[np.float32]) -> Array:
+        """The same numbers beside the arrays that are taken."""
 
 
 def window_weights(window: Window, size: Size) -> NDArray[np.float32]:
@@ -55,8 +74,8 @@ class RowMerger:
         Channels of a prediction.
     window
         Weight of a patch's pixels where patches overlap.
-    workspace
-        Where the canvas comes from.
+    canvas
+        Where the sums are held; predictions must lie there too.
     """
 
     def __init__(
@@ -65,17 +84,19 @@ class RowMerger:
         patches: Indices,
         classes: int,
         window: Window,
-        workspace: Workspace,
+        canvas: Canvas,
     ) -> None:
         self._grid = grid
         self._classes = classes
         self._frame = grid.frame(patches)
-        self._workspace = workspace
+        self._canvas = canvas
         # Equal weights need no multiplication: a patch then counts 1 where it lies.
-        self._weights = None if window == "uniform" else window_weights(window, grid.patch_output)
+        self._weights: Array | None = None
+        if window != "uniform":
+            self._weights = canvas.place(window_weights(window, grid.patch_output))
         rows, width = ring_rows(grid), self._frame.size.width
-        self._sums = workspace.take((classes, rows, width), np.float32)
-        self._total = workspace.take((rows, width), np.float32)
+        self._sums: Array = canvas.take((classes, rows, width), np.float32)
+        self._total: Array = canvas.take((rows, width), np.float32)
         self._rows = rows
         self._top = 0
         self._bottom = 0
@@ -83,7 +104,7 @@ class RowMerger:
     def add(
         self,
         indices: Indices,
-        predictions: NDArray[np.float32],
+        predictions: Sequence[Array],
         failed: frozenset[int] = frozenset(),
     ) -> Iterator[Band]:
         """Add some patches and yield the bands that became final.
@@ -93,12 +114,12 @@ class RowMerger:
         indices
             (n, 2) grid rows and columns, following on those added before.
         predictions
-            (n, classes, height, width) in 0..1.
+            n answers (classes, height, width), float32 in 0..1.
         failed
             Positions in the batch to be left uncovered.
         """
-        self._sums = self._workspace.settle(self._sums)
-        self._total = self._workspace.settle(self._total)
+        self._sums = self._canvas.settle(self._sums)
+        self._total = self._canvas.settle(self._total)
         for position, (row, column) in enumerate(indices):
             yield from self._emit(int(self._grid.tops[row]))
             if position not in failed:
@@ -110,10 +131,10 @@ class RowMerger:
 
     def close(self) -> None:
         """Give the canvas back."""
-        self._workspace.release(self._sums)
-        self._workspace.release(self._total)
+        self._canvas.release(self._sums)
+        self._canvas.release(self._total)
 
-    def _add_patch(self, row: int, column: int, prediction: NDArray[np.float32]) -> None:
+    def _add_patch(self, row: int, column: int, prediction: Array) -> None:
         box = self._grid.output_region(row, column)
         left = box.left - self._frame.left
         columns = slice(left, left + box.size.width)
@@ -121,13 +142,15 @@ class RowMerger:
             height = rows.stop - rows.start
             cut = (slice(start, start + height), slice(0, box.size.width))
             part = prediction[(slice(None), *cut)]
+            # Views with names: torch would copy what `a[b] += c` puts back.
+            sums, total = self._sums[:, rows, columns], self._total[rows, columns]
             if self._weights is None:
-                self._sums[:, rows, columns] += part
-                self._total[rows, columns] += 1
+                sums += part
+                total += 1
             else:
                 weights = self._weights[cut]
-                self._sums[:, rows, columns] += part * weights
-                self._total[rows, columns] += weights
+                sums += part * weights
+                total += weights
         self._bottom = max(self._bottom, box.bottom)
 
     def _emit(self, row: int) -> Iterator[Band]:
@@ -149,7 +172,7 @@ class RowMerger:
     def _band(self, rows: slice, top: int) -> Band:
         sums, total = self._sums[:, rows], self._total[rows]
         # Where nothing was added the sum is 0, so any divisor will do.
-        sums /= np.maximum(total, 1 if self._weights is None else _LEAST_WEIGHT)
+        sums /= total.clip(min=1 if self._weights is None else _LEAST_WEIGHT)
         return Band(top, self._frame.left, sums, total > 0)
 
     def _gap(self, top: int, bottom: int) -> Band:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,22 +44,29 @@ class Band:
     Parameters
     ----------
     top, left
-        First row and column of the band in the map.
+        First row and column of the band in the canvas.
     probabilities
-        (classes, height, width) float32 in 0..1; 0 where nothing is covered.
+        (classes, height, width) float32 in 0..1, or uint8 as stored; 0 where nothing is
+        covered.
     coverage
         (height, width) bool: where the model has spoken.
+    scale
+        Canvas pixels per pixel of the arrays, along each axis: 1, or the grid's where a band
+        is as coarse as the map already.
 
-    The arrays are views of the merger's canvas: valid until the next band is asked for.
+    Arrays of numpy's; those of a merger whose canvas is on a GPU are tensors of torch's until
+    they come to the host. They may be views of the merger's canvas: valid until the next band
+    is asked for.
     Columns left and right of a band are not covered.
     """
 
     top: int
     left: int
-    probabilities: NDArray[np.float32]
-    coverage: NDArray[np.bool_]
+    probabilities: Any
+    coverage: Any
+    scale: int = 1
 
     @property
     def bottom(self) -> int:
-        """First row below the band."""
-        return self.top + int(self.coverage.shape[0])
+        """First row below the band; below the canvas where its last pixels are cut."""
+        return self.top + int(self.coverage.shape[0]) * self.scale

@@ -5,8 +5,12 @@ Knows neither stores nor levels; plain arrays in and out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+Array = Any
 
 
 def covered_mean(
@@ -31,21 +35,30 @@ def covered_mean(
     coverage
         Where any of the pixels was covered.
     """
-    counts = _block_sum(coverage[None].astype(np.float32), factor)[0]
-    sums = _block_sum(values.astype(np.float32, copy=False), factor)
+    counts = block_sum(coverage[None].astype(np.float32), factor)[0]
+    sums = block_sum(values.astype(np.float32, copy=False), factor)
     np.divide(sums, counts, out=sums, where=counts > 0)
     return sums, counts > 0
 
 
-def _block_sum(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Sums over blocks, rows first, in a fixed order so that any cut adds up alike."""
-    height, width = values.shape[1:]
-    rows = np.zeros((values.shape[0], -(-height // factor), width), np.float32)
-    for offset in range(factor):
+def block_sum(values: Array, factor: int) -> Array:
+    """Sums over blocks, rows first, in a fixed order so that any cut adds up alike.
+
+    Parameters
+    ----------
+    values
+        (classes, height, width) float32, an array of numpy's or a tensor of torch's.
+    factor
+        As in `covered_mean`.
+    """
+    rows = values[:, ::factor] + 0
+    for offset in range(1, factor):
         part = values[:, offset::factor]
-        rows[:, : part.shape[1]] += part
-    blocks = np.zeros((*rows.shape[:2], -(-width // factor)), np.float32)
-    for offset in range(factor):
+        held = rows[:, : part.shape[1]]
+        held += part
+    blocks = rows[:, :, ::factor] + 0
+    for offset in range(1, factor):
         part = rows[:, :, offset::factor]
-        blocks[:, :, : part.shape[2]] += part
+        held = blocks[:, :, : part.shape[2]]
+        held += part
     return blocks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_wsiseg.geometry import YX
+from napari_wsiseg.geometry import YX, Resolution
 
 SCALE_SOURCES = {
     "metadata": "from the file",
@@ -45,6 +45,13 @@ def in_mpp(mpp: YX | None) -> str:
         return "unknown scale"
     y, x = f"{mpp.y:.4g}", f"{mpp.x:.4g}"
     return f"{x} µm/px" if x == y else f"{x} x {y} µm/px (x, y)"
+
+
+def in_resolution(resolution: Resolution) -> str:
+    """A resolution as people say it: "0.5 µm/px", "20x", "level 1", "scale 0.5"."""
+    if resolution.unit == "mpp":
+        return f"{resolution.value:.4g} µm/px"
+    return str(resolution).replace("baseline", "scale")
 
 
 def several(count: int, what: str) -> str:

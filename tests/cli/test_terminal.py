@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from napari_wsiseg.cli import terminal, words
+from napari_wsiseg import words
+from napari_wsiseg.cli import terminal
 from napari_wsiseg.errors import SlideError
 from napari_wsiseg.geometry import YX
 

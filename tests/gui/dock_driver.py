@@ -141,17 +141,22 @@ class Driver:
         self.qtbot.keyClick(edit, Qt.Key.Key_Return)
 
     def open(self, path: Path) -> None:
-        """A slide, as if it had been chosen in the dialog; until its tissue is known."""
+        """A slide, as if it had been chosen in the dialog; until Segment can be clicked."""
         self.dock.open_path(path)
         self.wait_for_slide(path.stem)
 
     def wait_for_slide(self, name: str) -> None:
         """Until a slide is there and Segment can be clicked."""
+        self.wait_for_tissue(name)
+        self.wait(self.dock.resolution_section.meaning.text)
+        self.wait(self.dock.run_section.segment.isEnabled)
+
+    def wait_for_tissue(self, name: str) -> None:
+        """Until a slide is there, and its tissue."""
         dock = self.dock
         self.wait(lambda: dock.slides.current is not None and dock.slides.current.name == name)
-        self.wait(lambda: "issue" in dock.where_section.about.text())
-        self.wait(dock.resolution_section.meaning.text)
-        self.wait(dock.run_section.segment.isEnabled)
+        about = dock.where_section.about
+        self.wait(lambda: about.text().startswith(("Tissue:", "No tissue")))
 
     def segment(self) -> None:
         """Click Segment."""

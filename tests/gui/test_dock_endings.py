@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QApplication
@@ -46,6 +47,15 @@ def remove_the_slide(driver: Driver) -> None:
     driver.viewer.layers.remove(driver.dock.slides.current.layer)
 
 
+def remove_the_slide_while_another_is_looked_at(driver: Driver) -> None:
+    layer = driver.dock.slides.current.layer
+    pixels = np.full((64, 64, 3), 200, np.uint8)
+    driver.viewer.add_image(pixels, rgb=True, name="other")
+    slides = driver.dock.slides
+    driver.wait(lambda: slides.current is not None and slides.current.name == "other")
+    driver.viewer.layers.remove(layer)
+
+
 def remove_the_classes(driver: Driver) -> None:
     driver.viewer.layers.remove(driver.dock.results.current.labels)
 
@@ -61,14 +71,21 @@ def close_the_window(driver: Driver) -> None:
     driver.wait(lambda: gone)
 
 
-ENDINGS = [
-    hide_by_its_button, remove_by_its_cross, remove_the_slide, remove_the_classes,
-    remove_all_layers, close_the_window,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("paused", [False, True], ids=["running", "paused"])
-@pytest.mark.parametrize("end", ENDINGS, ids=lambda end: end.__name__)
+@pytest.mark.parametrize(
+    ("end", "paused"),
+    [
+        (hide_by_its_button, False),
+        (remove_by_its_cross, False),
+        (remove_by_its_cross, True),
+        (remove_the_slide, True),
+        (remove_the_slide_while_another_is_looked_at, False),
+        (remove_the_classes, False),
+        (remove_all_layers, True),
+        (close_the_window, False),
+        (close_the_window, True),
+    ],
+    ids=lambda value: getattr(value, "__name__", "paused" if value else "running"),
+)
 def test_it_stops_at_the_next_batch_with_whole_files(
     started: Driver, model, slide, tmp_path, end: Callable[[Driver], None], paused, told
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
 
 import napari_wsiseg as ws
 from gui.dock_driver import Driver, HeldModel
@@ -151,6 +152,8 @@ class TestASmallSlide:
             model.let()
             driver.wait_for_patches(15)
         driver.click(run_section.cancel)
+        assert run_section.state.text() == "Stopping at the next batch ..."
+        assert not driver.dock.runs._ticking.isActive()  # and so it stays
         model.let()
         assert "Cancelled" in driver.wait_for_end("Cancelled; finished rows are kept")
         assert model.calls == 3
@@ -197,6 +200,27 @@ class TestASmallSlide:
         driver.wait_for_end("Done")
         assert model.calls == 5
 
+    def test_an_earlier_result_is_replaced_only_after_a_question(
+        self, driver, model, monkeypatch
+    ) -> None:
+        model.free()
+        driver.segment()
+        driver.wait_for_end()
+        driver.choose(driver.dock.advanced_section.overwrite.native, "Replace it")
+        asked = []
+        answers = iter([QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes])
+        monkeypatch.setattr(
+            QMessageBox, "question", lambda *words: asked.append(words[-1]) or next(answers)
+        )
+        driver.wait(driver.is_ready)
+        driver.click(driver.dock.run_section.segment)
+        assert driver.dock.runs.runner.request is None
+        driver.segment()
+        driver.wait_for_end("Done")
+        assert len(asked) == 2
+        assert "corrections" in asked[0]
+        assert model.calls == 5 + 5
+
     def test_progress_is_told_in_words_and_in_the_activity_dock(self, driver, model) -> None:
         driver.segment()
         model.let(2)
@@ -205,10 +229,18 @@ class TestASmallSlide:
         assert "10 of 25 patches" in state
         assert "left" in state
         activity = driver.viewer.window._qt_window._activity_dialog
-        driver.wait(lambda: activity.findChildren(QtLabeledProgressBar))
-        (bar,) = activity.findChildren(QtLabeledProgressBar)
-        assert "Segmenting slide" in bar.description_label.text()
-        driver.wait(lambda: bar.qt_progress_bar.maximum() == 5)
+
+        def bars() -> list[int]:
+            """Rows in all, of each bar that is ours; looked up anew, as others come and go."""
+            found = activity.findChildren(QtLabeledProgressBar)
+            ours = [bar for bar in found if "Segmenting slide" in bar.description_label.text()]
+            return [bar.qt_progress_bar.maximum() for bar in ours]
+
+        # The first row is on disk: the next step tells of it.
+        pm = driver.dock.results.current.pm
+        driver.wait(lambda: bool(pm.finished[0].all()))
+        model.let()
+        driver.wait(lambda: bars() == [5])
         model.free()
         driver.wait_for_end()
-        driver.wait(lambda: not activity.findChildren(QtLabeledProgressBar))
+        driver.wait(lambda: bars() == [])

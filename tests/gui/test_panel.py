@@ -13,7 +13,7 @@ import pytest
 
 from maps import SOFTMAX, STAIN, map_of
 from napari_wsiseg._napari import kept_thresholds, model_shelf
-from napari_wsiseg._napari.area_words import area_words, as_tsv, summary_words
+from napari_wsiseg._napari.area_words import as_tsv, extent_words, share_words, summary_words
 from napari_wsiseg._napari.kept_thresholds import keep_rule, kept_rule
 from napari_wsiseg._napari.model_shelf import ModelShelf, is_at_hand
 from napari_wsiseg._napari.panel import (
@@ -243,11 +243,11 @@ class TestRunWords:
         job = SegmentationJob(mpp=0.5, tissue="none")
         words = foretold_words(plan(job, slide), spec)
         assert words.text.startswith("0.5 µm/px -> 200 x 300 px, 1 patch, ")
-        assert "trained at" not in words.text
+        assert "made for" not in words.text
         assert words.warning == ""
         finer = job.model_copy(update={"resolution": Resolution(0.25, "mpp")})
         words = foretold_words(plan(finer, slide), spec)
-        assert words.text.endswith("he-stain was trained at 0.5 mpp.")
+        assert words.text.endswith("he-stain is made for 0.5 µm/px.")
         assert words.warning
 
 
@@ -265,18 +265,26 @@ class TestAreaWords:
         )
 
     def test_an_area_and_an_estimate(self) -> None:
-        assert area_words(self.table(), self.ROWS[0]) == "1.42 mm² · 12.3 %"
-        assert area_words(self.table(estimated=True), self.ROWS[0]) == "~1.42 mm² · 12.3 %"
+        for words, said in ((extent_words, "1.42 mm²"), (share_words, "12.3 %")):
+            assert words(self.table(), self.ROWS[0]) == said
+            assert words(self.table(estimated=True), self.ROWS[0]) == f"~{said}"
+
+    def test_a_few_pixels_take_no_row_of_digits(self) -> None:
+        few = AreaRow("x", 3, 0.000000875, 0.0)
+        assert extent_words(self.table(), few) == "<0.0001 mm²"
+        assert extent_words(self.table(), AreaRow("x", 0, 0.0, 0.0)) == "0 mm²"
 
     def test_without_a_scale_pixels_are_told(self) -> None:
-        assert area_words(self.table(), AreaRow("x", 12345, None, None)) == "12,345 px"
+        row = AreaRow("x", 12345, None, None)
+        assert extent_words(self.table(), row) == "12,345 px"
+        assert share_words(self.table(), row) == "-"
 
     def test_the_summary_says_what_the_percentages_are_of(self) -> None:
         assert summary_words(self.table()).splitlines() == [
-            "Unclassified tissue: 0.01 mm² · 87.7 %",
+            "Unclassified tissue: 87.7 %, 0.01 mm²",
             "Not analysed: 0.007 mm²",
             "Total tissue: 1.44 mm²",
-            "% of the analysed tissue.",
+            "Percentages are of the analysed tissue.",
         ]
         assert "Estimates" in summary_words(self.table(estimated=True))
 
@@ -294,7 +302,8 @@ class TestAreaWords:
         values[0] = 1
         with map_of(values, SOFTMAX) as pm:
             table = measure(pm)
-        assert area_words(table, table["Tumour"]) == "0.000256 mm² · 100.0 %"
+        assert extent_words(table, table["Tumour"]) == "0.000256 mm²"
+        assert share_words(table, table["Tumour"]) == "100.0 %"
 
 
 class TestKeptThresholds:

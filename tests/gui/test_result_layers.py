@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from gui.pictures import is_right, picture
 from maps import SOFTMAX, GrowingMap, map_of
 from napari_wsiseg._napari.result_layers import ResultLayers, result_of
 from napari_wsiseg.errors import JobError
@@ -22,7 +23,6 @@ from napari_wsiseg.store import ProbabilityMap
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Image, Labels
     from pytestqt.qtbot import QtBot
 
 MakeViewer = Callable[..., "Viewer"]
@@ -60,23 +60,6 @@ def growing() -> Iterator[GrowingMap]:
 def complete() -> Iterator[ProbabilityMap]:
     with map_of(probabilities(), SOFTMAX, chunk=CHUNK) as pm:
         yield pm
-
-
-def picture(viewer: Viewer, qtbot: QtBot) -> np.ndarray:
-    """(height, width) colours of the canvas, when all that it needs is there."""
-    # Painting is what makes napari ask for another level or place.
-    viewer.screenshot(canvas_only=True, flash=False)
-    qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers))
-    rgba = viewer.screenshot(canvas_only=True, flash=False)
-    return np.ascontiguousarray(rgba).view(np.uint32)[..., 0]
-
-
-def is_right(layer: Labels | Image, levels: list) -> bool:
-    """Whether the layer shows what is in these levels, where it looks."""
-    shown, number = layer._slice.image.raw, layer.data_level
-    (top, left), (bottom, right) = layer.corner_pixels
-    expected = levels[number][top : bottom + 1, left : right + 1].compute(scheduler="sync")
-    return layer.loaded and np.array_equal(shown, expected)
 
 
 def look(viewer: Viewer, zoom: float | None, row: float = SIDE / 2) -> None:

@@ -21,6 +21,8 @@ from napari_wsiseg import DecisionRule, ExportError, SlideError
 from napari_wsiseg._napari import writer
 from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg.export.formats import FORMATS
+from napari_wsiseg.geometry import Region
+from napari_wsiseg.labels import correct, labels_to_correct
 
 PLUGIN = "napari-wsiseg"
 
@@ -75,16 +77,27 @@ def test_the_manifest_offers_every_format_under_its_names(manifest) -> None:
         assert callable(getattr(writer, f"write_{name.replace('-', '_')}"))
 
 
-def test_the_rule_of_now_is_what_is_saved(labels, tmp_path) -> None:
-    def areas() -> list[dict[str, str]]:
-        path = tmp_path / "areas.csv"
-        labels.save(str(path))
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(line for line in file if not line.startswith("#")))
+def saved_areas(labels: Labels, path: Path) -> list[dict[str, str]]:
+    labels.save(str(path))
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
-    before = areas()
+
+def test_the_rule_of_now_is_what_is_saved(labels, tmp_path) -> None:
+    before = saved_areas(labels, tmp_path / "areas.csv")
     result_of(labels).set_rule(DecisionRule(default=1.0))
-    assert areas() != before
+    assert saved_areas(labels, tmp_path / "areas.csv") != before
+
+
+def test_what_was_corrected_by_hand_is_saved_where_it_is_shown(labels, tmp_path) -> None:
+    shown = result_of(labels)
+    box, found = labels_to_correct(shown.pm, Region(0, 0, shown.pm.size))
+    correct(shown.pm, box, np.full_like(found, 2))
+    predicted = saved_areas(labels, tmp_path / "areas.csv")
+    shown.show_corrected(True)
+    assert saved_areas(labels, tmp_path / "areas.csv") != predicted
+    shown.show_corrected(False)
+    assert saved_areas(labels, tmp_path / "areas.csv") == predicted
 
 
 def test_the_whole_window_is_saved_from_its_menu(

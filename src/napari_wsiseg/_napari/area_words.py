@@ -10,6 +10,9 @@ from napari_wsiseg.measure.words import in_digits
 if TYPE_CHECKING:
     from napari_wsiseg.measure import AreaRow, AreaTable
 
+# Less is a few pixels, whose digits would fill the row.
+_LEAST_MM2 = 0.0001
+
 
 def share_words(areas: AreaTable, row: AreaRow) -> str:
     """Like "12.3 %", with a "~" before an estimate; "-" where nothing was analysed."""
@@ -20,7 +23,12 @@ def share_words(areas: AreaTable, row: AreaRow) -> str:
 
 def extent_words(areas: AreaTable, row: AreaRow) -> str:
     """Like "1.42 mm²", or in pixels where the slide has no scale."""
-    extent = f"{row.pixels:,} px" if row.area_mm2 is None else f"{in_digits(row.area_mm2)} mm²"
+    if row.area_mm2 is None:
+        extent = f"{row.pixels:,} px"
+    elif 0 < row.area_mm2 < _LEAST_MM2:
+        extent = f"<{_LEAST_MM2} mm²"
+    else:
+        extent = f"{in_digits(row.area_mm2)} mm²"
     return f"{'~' if areas.estimated else ''}{extent}"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QObject
+from napari.layers import Shapes
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog, QWidget
 
@@ -17,6 +19,7 @@ from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.slide_layer import tell
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg.errors import JobError, StoreError, WsisegError
 from napari_wsiseg.labels import Cleanup
 
 if TYPE_CHECKING:
@@ -26,9 +29,18 @@ if TYPE_CHECKING:
     from napari_wsiseg.geometry import Polygon
     from napari_wsiseg.measure import AreaTable
     from napari_wsiseg.regions import NamedRegion
+    from napari_wsiseg.store import ProbabilityMap
 
 _WHOLE, _IMPORT = "whole", "import"
+_SETTLING_MS = 200
 _GEOJSON = "Annotations (*.geojson *.geojson.gz *.json);;All files (*)"
+
+
+@dataclass(frozen=True)
+class _Imported:
+    path: Path
+    regions: tuple[NamedRegion, ...]
+    slide: object
 
 
 class AreasControl(QObject):
@@ -46,7 +58,11 @@ class AreasControl(QObject):
         self._context, self._section = context, section
         self._results, self._slides, self._dialogs = results, slides, parent
         self._place: Any = _WHOLE
-        self._imported: tuple[Path, tuple[NamedRegion, ...]] | None = None
+        self._imported: _Imported | None = None
+        self._drawing = QTimer(self)
+        self._drawing.setSingleShot(True)
+        self._drawing.setInterval(_SETTLING_MS)
+        self._drawing.timeout.connect(self.measure)
         self._cleanups: WeakKeyDictionary[ResultLayers, Cleanup] = WeakKeyDictionary()
         self.tables: list[AreaTable] = []
         results.current_changed.connect(self._on_current)
@@ -57,6 +73,11 @@ class AreasControl(QObject):
         section.cleanup_chosen.connect(self._on_cleanup)
         section.copy_asked.connect(self._copy)
         self._offer()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._drawing.stop()
+        self._measure_in(_WHOLE)
 
     @property
     def cleanup(self) -> Cleanup:
@@ -71,8 +92,8 @@ class AreasControl(QObject):
             return
         try:
             regions = self._regions()
-        except Exception as error:  # noqa: BLE001 - told, whatever it is
-            tell(error)
+        except WsisegError as error:
+            self._show_nothing(str(error))
             return
         pm, rule, cleanup = layers.pm, layers.rule, self.cleanup
         # A clean-up takes the whole map: not while something moves.
@@ -82,6 +103,7 @@ class AreasControl(QObject):
         def work() -> list[AreaTable]:
             from napari_wsiseg.measure import measure
 
+            _check_there(pm)
             if regions is None:
                 return [measure(pm, rule, used, estimate=estimate, corrected=corrected)]
             return measure(pm, rule, used, regions=regions, estimate=estimate, corrected=corrected)
@@ -94,10 +116,21 @@ class AreasControl(QObject):
         return None if found is None else tuple(found)
 
     def outlines(self) -> tuple[Polygon, ...]:
-        """The shapes that areas are measured in, in level-0 pixels; empty for none."""
-        slide, place = self._slides.current, self._place
+        """The shapes that areas are measured in, in level-0 pixels; empty for none.
+
+        Of the current result's slide, whichever slide is looked at, or open at all.
+        """
+        layers, place = self._results.current, self._place
         is_layer = any(place is layer for _, layer in self._slides.shapes_layers())
-        return regions_of(place, slide.layer) if slide is not None and is_layer else ()
+        if layers is None or not is_layer:
+            return ()
+        return regions_of(place, layers.labels, layers.pm.downsample)
+
+    def _show_nothing(self, why: str = "") -> None:
+        """Show no areas: an answer that is on its way would be of something else."""
+        self._context.background.forget("areas")
+        self.tables = []
+        self._section.show_areas(None, [why])
 
     def _show(self, tables: list[AreaTable]) -> None:
         from napari_wsiseg.measure import stain_readout
@@ -107,15 +140,19 @@ class AreasControl(QObject):
         self._section.show_areas(shown, stain_readout(shown))
 
     def _on_error(self, error: Exception) -> None:
-        self.tables = []
-        self._section.show_areas(None)
-        tell(error)
+        is_known = self._section.readout.text() == str(error)
+        self._show_nothing(str(error))
+        if not is_known:
+            tell(error)
 
     def _on_current(self, layers: ResultLayers | None) -> None:
         self._context.background.forget("areas")
         self.tables = []
         if layers is None:
             return
+        if self._imported is not None and self._imported.slide != _slide_of(layers):
+            self._imported = None
+            self._offer()
         self._section.show_areas(None)
         self._section.cleanup.show_cleanup(self.cleanup)
         self.measure()
@@ -124,10 +161,11 @@ class AreasControl(QObject):
         places: list[tuple[str, object]] = [("the whole tissue", _WHOLE)]
         places += [(f"shapes: {name}", layer) for name, layer in self._slides.shapes_layers()]
         if self._imported is not None:
-            places.append((f"annotations: {self._imported[0].name}", self._imported))
+            places.append((f"annotations: {self._imported.path.name}", self._imported))
         places.append(("annotations from a GeoJSON file ...", _IMPORT))
-        if not any(self._place is place or self._place == place for _, place in places[:-1]):
-            self._place = _WHOLE
+        if not any(self._place is place for _, place in places[:-1]):
+            self._measure_in(_WHOLE)
+            self.measure()
         self._section.show_measured_in(places, self._place)
 
     def _on_place(self, place: Any) -> None:
@@ -140,8 +178,20 @@ class AreasControl(QObject):
             else:
                 self._offer()
             return
-        self._place = place
+        # Qt gives another string back.
+        self._measure_in(_WHOLE if place == _WHOLE else place)
         self.measure()
+
+    def _measure_in(self, place: Any) -> None:
+        """Take a place; of shapes, whoever draws on is measured without a click."""
+        if isinstance(self._place, Shapes):
+            self._place.events.set_data.disconnect(self._on_drawn)
+        self._place = place
+        if isinstance(place, Shapes):
+            place.events.set_data.connect(self._on_drawn)
+
+    def _on_drawn(self, *_: object) -> None:
+        self._drawing.start()
 
     def import_annotations(self, path: Path) -> None:
         """Measure in the annotations of a GeoJSON file."""
@@ -155,20 +205,25 @@ class AreasControl(QObject):
         except Exception as error:  # noqa: BLE001 - told, whatever it is
             tell(error)
         else:
-            self._imported = (path, regions)
-            self._place = self._imported
+            self._imported = _Imported(path, regions, _slide_of(layers))
+            self._measure_in(self._imported)
             self.measure()
         self._offer()
 
     def _regions(self) -> Sequence[NamedRegion] | None:
         from napari_wsiseg.regions import named
 
-        if self._place == _WHOLE:
+        if self._place is _WHOLE:
             return None
         if self._imported is not None and self._place is self._imported:
-            return _with_all(self._imported[1])
+            return _with_all(self._imported.regions)
         outlines = self.outlines()
-        return _with_all(named(outlines)) if outlines else None
+        if not outlines:
+            raise JobError(
+                "There is no closed shape in the Shapes layer; draw one, or measure in the whole "
+                "tissue."
+            )
+        return _with_all(named(outlines))
 
     def _on_cleanup(self, cleanup: Cleanup) -> None:
         if self._results.current is not None:
@@ -179,6 +234,12 @@ class AreasControl(QObject):
         clipboard = QGuiApplication.clipboard()
         if self.tables and clipboard is not None:
             clipboard.setText(as_tsv(self.tables))
+
+
+def _check_there(pm: ProbabilityMap) -> None:
+    """Raise StoreError where its folder is gone: chunks that are not there count as empty."""
+    if pm.path is not None and not pm.path.is_dir():
+        raise StoreError(f"{pm.path} is gone; open the result from where it is now.")
 
 
 def _with_all(regions: Sequence[NamedRegion]) -> list[NamedRegion]:
@@ -192,6 +253,11 @@ def _with_all(regions: Sequence[NamedRegion]) -> list[NamedRegion]:
         return list(regions)
     together = areas_of(shapely.union_all([region.shape for region in regions]))
     return [Named("All together", None, together), *regions]
+
+
+def _slide_of(layers: ResultLayers) -> object:
+    """What the slide of a result is known by."""
+    return layers.pm.info.identity.get("slide")
 
 
 def _origin(layers: ResultLayers) -> Any:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_wsiseg._napari.areas_control import AreasControl
 from napari_wsiseg._napari.context import Context
+from napari_wsiseg._napari.open_slides import view_region
 from napari_wsiseg._napari.result_layers import ResultLayers
 from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.sections.export import ExportSection
@@ -115,7 +116,9 @@ class CorrectionsControl(QObject):
             painting.result.pm, painting.result.rule, painting.areas, painting.box,
         )  # fmt: skip
         painted = np.array(painting.layer.data, np.uint8)
-        self._section.show_correcting(correcting=True, text="Keeping the corrections ...")
+        self._section.show_correcting(
+            correcting=True, keeping=True, text="Keeping the corrections ..."
+        )
 
         def work() -> int:
             return _kept(pm, rule, areas, box, painted)
@@ -143,7 +146,8 @@ class CorrectionsControl(QObject):
     def _correct_view(self) -> None:
         result = self._results.current
         if result is not None:
-            self.start((_view(self._context.viewer, result),))
+            size = result.pm.size
+            self.start((view_region(self._context.viewer, result.labels, size),))
 
     def _correct_shapes(self) -> None:
         result = self._results.current
@@ -283,14 +287,3 @@ def _around(boxes: list[Region]) -> Region:
         max(box.bottom for box in boxes),
         max(box.right for box in boxes),
     )
-
-
-def _view(viewer: Any, result: ResultLayers) -> Region:
-    """What the window shows, in map pixels."""
-    height, width = viewer.canvas.size
-    half = np.array([height, width]) / 2 / viewer.camera.zoom
-    centre = np.asarray(viewer.camera.center[-2:])
-    top, left = np.floor(result.labels.world_to_data(centre - half)).astype(int)
-    bottom, right = np.ceil(result.labels.world_to_data(centre + half)).astype(int)
-    region = Region.from_bounds(int(top), int(left), int(bottom), int(right))
-    return region.clipped(result.pm.size)

@@ -91,6 +91,7 @@ class SegmentDock(QWidget):
             context, self.export_section, self.result_section, self.results, self.areas, self
         )
         self._connect(viewer)
+        self.results.adopt_all()
         self._show_memory()
         self._test_machine()
 
@@ -147,7 +148,7 @@ class SegmentDock(QWidget):
         self.runs.progressed.connect(self.results.show_progress)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
         self.results.layers_gone.connect(self._on_layers_gone)
-        self.slides.slide_gone.connect(self._on_slide_gone)
+        self.slides.slide_gone.connect(self.runs.cancel)
         self.panel.events.connect(self._remember)
         self._memory_timer = QTimer(self)
         self._memory_timer.setInterval(_MEMORY_MS)
@@ -174,6 +175,7 @@ class SegmentDock(QWidget):
         self._memory_timer.stop()
         self.runs.close()
         self.exports.close()
+        self.areas.close()
         self.where.close()
         self.corrections.close()
         self.cursor_line.close()
@@ -219,11 +221,6 @@ class SegmentDock(QWidget):
             self.resolution_section.set_advanced(value)
         else:
             setattr(self.panel, name, value)
-
-    def _on_slide_gone(self, slide: Any) -> None:
-        request = self.runs.runner.request
-        if request is not None and request.slide is slide:
-            self.runs.cancel()
 
     def _on_layers_gone(self, pm: Any) -> None:
         if self.results.is_growing(pm):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject
@@ -16,11 +16,13 @@ from napari_wsiseg._napari.runner import Runner
 from napari_wsiseg._napari.sections.export import ExportChoice, ExportSection
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg.errors import WsisegError
 from napari_wsiseg.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from napari_wsiseg._napari.result_layers import ResultLayers
     from napari_wsiseg.export import Step
+    from napari_wsiseg.slides import Slide
     from napari_wsiseg.store import ProbabilityMap
 
 
@@ -60,7 +62,11 @@ class ExportsControl(QObject):
         if layers.is_corrected:
             options["corrected"] = True
         if choice.format == "csv":
-            options["regions"] = self._areas.regions()
+            try:
+                options["regions"] = self._areas.regions()
+            except WsisegError as error:
+                self._section.show_state(str(error))
+                return
         if choice.format == "png":
             slide = self._slide_of(layers.pm)
             if slide is None:
@@ -103,13 +109,10 @@ class ExportsControl(QObject):
         answer = QMessageBox.question(self._dialogs, "Export", question)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
-    def _slide_of(self, pm: ProbabilityMap) -> Any:
+    def _slide_of(self, pm: ProbabilityMap) -> Slide | None:
         made_from = pm.provenance.get("slide")
         fingerprint = made_from.get("fingerprint") if isinstance(made_from, dict) else None
-        current = self._slides.current
-        if current is None or current.slide.info.fingerprint != fingerprint:
-            return None
-        return current.slide
+        return self._slides.open_slide_with(fingerprint)
 
     def _on_current(self, layers: ResultLayers | None) -> None:
         if self.runner.request is None:

@@ -165,7 +165,7 @@ class ModelsControl(QObject):
         self._tell_state("Downloading the weights; this may take minutes ...")
 
         def done(_: Path) -> None:
-            self._tell_state()
+            self._show()
             self.changed.emit()
 
         self._context.background.ask("model", lambda: fetch(name), done, self._on_problem)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
 
+from napari_wsiseg._napari.kept_thresholds import kept_rule
 from napari_wsiseg._napari.slide_layer import (
     LayerData,
     Preparation,
@@ -27,7 +28,7 @@ from napari_wsiseg.slides import open_slide
 
 if TYPE_CHECKING:
     from napari import Viewer
-    from napari.layers import Layer
+    from napari.layers import Image
 
     from napari_wsiseg._napari.result_layers import ResultLayers
     from napari_wsiseg.slides import Slide
@@ -46,9 +47,11 @@ def open_result(viewer: Viewer, path: Path) -> ResultLayers:
     from napari_wsiseg.store import ProbabilityMap
 
     pm = ProbabilityMap.open(path)
-    shown = ResultLayers(pm, _stem(pm, path))
+    shown = ResultLayers(pm, _stem(pm, path), kept_rule(pm))
     shown.add_to(viewer)
-    if _shown(pm, viewer) is not None:
+    slide_layer = _shown(pm, viewer)
+    if slide_layer is not None:
+        shown.lie_over(slide_layer)
         return shown
     files = _files(pm, path)
     if not files:
@@ -57,7 +60,8 @@ def open_result(viewer: Viewer, path: Path) -> ResultLayers:
         )
         return shown
 
-    def lower(layer: Layer) -> None:
+    def lower(layer: Image) -> None:
+        shown.lie_over(layer)
         places = [
             viewer.layers.index(other)
             for other in (shown.scores, shown.labels)
@@ -82,7 +86,7 @@ def result_layer_data(path: Path) -> list[LayerData]:
     from napari_wsiseg.store import ProbabilityMap
 
     pm = ProbabilityMap.open(path)
-    shown = ResultLayers(pm, _stem(pm, path))
+    shown = ResultLayers(pm, _stem(pm, path), kept_rule(pm))
     files = _files(pm, path)
     layers: list[LayerData] = []
     if files:
@@ -102,8 +106,9 @@ def slide_of_result(pm: ProbabilityMap, viewer: Viewer | None) -> Iterator[Slide
         If it is at neither place.
     """
     shown = None if viewer is None else _shown(pm, viewer)
-    if shown is not None:
-        yield shown
+    slide = None if shown is None else slide_of(shown)
+    if slide is not None:
+        yield slide
         return
     files = [] if pm.path is None else _files(pm, pm.path)
     if not files:
@@ -115,11 +120,14 @@ def slide_of_result(pm: ProbabilityMap, viewer: Viewer | None) -> Iterator[Slide
         yield slide
 
 
-def _shown(pm: ProbabilityMap, viewer: Viewer) -> Slide | None:
-    """The result's slide, where the window shows it."""
+def _shown(pm: ProbabilityMap, viewer: Viewer) -> Image | None:
+    """The layer of the result's slide, where the window shows it."""
     fingerprint = _slide(pm).get("fingerprint")
-    slides = [slide for slide in map(slide_of, viewer.layers) if slide is not None]
-    return next((slide for slide in slides if slide.info.fingerprint == fingerprint), None)
+    for layer in viewer.layers:
+        slide = slide_of(layer)
+        if slide is not None and slide.info.fingerprint == fingerprint:
+            return layer
+    return None
 
 
 def _slide(pm: ProbabilityMap) -> dict[str, Any]:

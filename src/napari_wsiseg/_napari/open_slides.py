@@ -6,7 +6,8 @@ Whatever takes time here is made to be called in a thread. Knows no dock.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from napari_wsiseg._napari.side_by_side import SlideCopy
 from napari_wsiseg._napari.slide_layer import METADATA, SlideSource, slide_of
 from napari_wsiseg.errors import SlideError, SlideWarning, WsisegError, reason
-from napari_wsiseg.geometry import YX, Polygon, Region
+from napari_wsiseg.geometry import YX, Polygon, Region, Size
 
 if TYPE_CHECKING:
+    from napari import Viewer
     from napari.layers import Image, Labels, Layer, Shapes
 
     from napari_wsiseg._napari.panel import Stain
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _TISSUE = 1
 _TISSUE_COLOR = "#111111"
 _OUTLINE_PX = 1
+_SAME = YX(1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,10 @@ def slide_for(layer: Image, mpp: float | None = None) -> OpenSlide:
         if path is not None:
             try:
                 slide = open_slide(path, mpp)
+                if slide.info.mpp is None and _in_micrometres(layer):
+                    # Given before, or known to the reader that it came by.
+                    slide.close()
+                    slide = open_slide(path, tuple(layer.scale[-2:]))
                 shape = (slide.info.size.height, slide.info.size.width)
                 if shape == _shape(layer):
                     return OpenSlide(layer, slide, is_own=True)
@@ -123,17 +130,32 @@ def slide_for(layer: Image, mpp: float | None = None) -> OpenSlide:
         return OpenSlide(layer, open_slide(layer, mpp), is_own=True)
 
 
-def adopt_scale(found: OpenSlide) -> None:
-    """Give the layer the slide's scale, where it has none: one layer without a unit hides all."""
+def adopt_scale(found: OpenSlide, over: Iterable[Layer] = ()) -> OpenSlide:
+    """Give the layer the slide's scale, where it has none: one layer without a unit hides all.
+
+    Parameters
+    ----------
+    found
+        The slide.
+    over
+        Layers that lie over it in the same units, and are to stay where they are on it.
+
+    Returns
+    -------
+    The same; or, where the slide took the place of the layer's own, as the layer's.
+    """
     layer, mpp = found.layer, found.slide.info.mpp
     if mpp is None:
-        return
+        return found
     if found.is_own and slide_of(layer) is not None:
         # The slide that it had knew no scale; its pixels stay its own.
         layer.metadata[METADATA] = SlideSource(found.slide)
-    if tuple(str(unit) for unit in layer.units) != ("micrometer", "micrometer"):
-        layer.units = ("um", "um")
-        layer.scale = tuple(mpp)
+        found = replace(found, is_own=False)
+    if not _in_micrometres(layer):
+        grown = np.asarray(mpp) / layer.scale[-2:]
+        for one in (layer, *over):
+            _grow(one, grown)
+    return found
 
 
 def look_at(slide: Slide) -> Look:
@@ -190,10 +212,21 @@ def edited_tissue(found: TissueMask, painted: NDArray[Any]) -> TissueMask:
     return TissueMask(mask, {**found.parameters, "edited": True}, ())
 
 
-def regions_of(shapes: Shapes, slide_layer: Image) -> tuple[Polygon, ...]:
+def regions_of(
+    shapes: Shapes, layer: Image | Labels, downsample: YX = _SAME
+) -> tuple[Polygon, ...]:
     """The closed shapes of a layer as outlines in level-0 pixels of the slide.
 
     Pixel centres of napari's are corners of ours, half a pixel apart.
+
+    Parameters
+    ----------
+    shapes
+        Drawn over the slide.
+    layer
+        Shows the slide, or a map of it.
+    downsample
+        Level-0 pixels in one pixel of the layer.
     """
     outlines: list[Polygon] = []
     for kind, vertices in zip(shapes.shape_type, shapes.data, strict=True):
@@ -201,22 +234,21 @@ def regions_of(shapes: Shapes, slide_layer: Image) -> tuple[Polygon, ...]:
             continue
         corners = _ellipse(vertices) if kind == "ellipse" else np.asarray(vertices)
         world = np.array([shapes.data_to_world(point)[-2:] for point in corners])
-        pixels = np.array([slide_layer.world_to_data(point) for point in world]) + 0.5
+        pixels = np.array([layer.world_to_data(point) for point in world]) + 0.5
+        pixels *= downsample
         outlines.append(tuple((float(y), float(x)) for y, x in pixels))
     return tuple(outlines)
 
 
-def view_region(viewer: Any, found: OpenSlide) -> Region:
-    """What the window shows of the slide, in level-0 pixels; empty where that is nothing."""
+def view_region(viewer: Viewer, layer: Image | Labels, size: Size) -> Region:
+    """What the window shows of a layer of this size, in its pixels; empty where that is nothing."""
     height, width = viewer.canvas.size
     half = np.array([height, width]) / 2 / viewer.scene.camera.zoom
     centre = np.asarray(viewer.scene.camera.center[-2:])
-    top, left = found.layer.world_to_data(centre - half)
-    bottom, right = found.layer.world_to_data(centre + half)
-    region = Region.from_bounds(
-        int(np.floor(top)), int(np.floor(left)), int(np.ceil(bottom)), int(np.ceil(right))
-    )
-    return region.clipped(found.slide.info.size)
+    # As above, half a pixel apart.
+    top, left = np.floor(np.asarray(layer.world_to_data(centre - half)) + 0.5)
+    bottom, right = np.ceil(np.asarray(layer.world_to_data(centre + half)) + 0.5)
+    return Region.from_bounds(int(top), int(left), int(bottom), int(right)).clipped(size)
 
 
 def _ellipse(corners: NDArray[Any], points: int = 64) -> NDArray[np.float64]:
@@ -232,6 +264,19 @@ def _ellipse(corners: NDArray[Any], points: int = 64) -> NDArray[np.float64]:
 def _source(layer: Image) -> Path | None:
     path = getattr(layer.source, "path", None)
     return Path(path) if path and Path(path).exists() else None
+
+
+def _grow(layer: Layer, factor: NDArray[np.float64]) -> None:
+    """Take a layer to µm, which are so many times its units."""
+    scale, translate = np.array(layer.scale, float), np.array(layer.translate, float)
+    scale[-2:] *= factor
+    translate[-2:] *= factor
+    layer.units = (*layer.units[:-2], "um", "um")
+    layer.scale, layer.translate = scale, translate
+
+
+def _in_micrometres(layer: Image) -> bool:
+    return all(str(unit) == "micrometer" for unit in layer.units[-2:])
 
 
 def _shape(layer: Image) -> tuple[int, int]:

@@ -141,6 +141,17 @@ class ResultLayers:
             if layer in viewer.layers:
                 viewer.layers.remove(layer)
 
+    def lie_over(self, slide: Image) -> None:
+        """Lie where a layer shows the slide, whatever its scale, units and place are.
+
+        A map pixel averages several slide pixels; its centre lies in their middle.
+        """
+        pixel, step = np.asarray(slide.scale[-2:]), np.asarray(self.pm.downsample)
+        for layer in (self.labels, self.scores):
+            layer.units = slide.units[-2:]
+            layer.scale = pixel * step
+            layer.translate = slide.translate[-2:] + pixel * (step - 1) / 2
+
     def refresh(self) -> None:
         """Show what the map has by now; a hidden layer shows it when it is shown."""
         self._live.grown()

@@ -67,7 +67,10 @@ class ResultsControl(QObject):
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
-        for layer in list(viewer.layers):
+
+    def adopt_all(self) -> None:
+        """Take in the results that are open already."""
+        for layer in list(self._context.viewer.layers):
             self._adopt(layer)
 
     def close(self) -> None:
@@ -127,9 +130,7 @@ class ResultsControl(QObject):
                     layers.set_shown(index, earlier.is_shown(index))
             self._forget(earlier)
             earlier.remove_from(self._context.viewer)
-        shift = slide.layer.translate[-2:]
-        for layer in (layers.scores, layers.labels):
-            layer.translate = layer.translate + shift
+        layers.lie_over(slide.layer)
         self._add(layers)
         layers.add_labels_to(self._context.viewer)
         self._choose(layers)
@@ -164,20 +165,18 @@ class ResultsControl(QObject):
         self._adopt(event.value)
 
     def _adopt(self, layer: Any) -> None:
-        """Take in a result that somebody else opened, with the thresholds it had."""
+        """Take in a result that somebody else opened, with the thresholds it has."""
         layers = result_of(layer)
-        if layers is None or layers in self._results:
-            return
-        rule = kept_rule(layers.pm)
-        if rule != layers.rule:
-            layers.set_rule(rule)
-        self._add(layers)
+        if layers is not None and layers not in self._results:
+            self._add(layers)
 
     def _add(self, layers: ResultLayers) -> None:
         self._results.append(layers)
         self._make_current(layers)
 
     def _on_removed(self, event: Any) -> None:
+        if self._beside.is_of(event.value):
+            self._stop_beside()
         layers = result_of(event.value)
         if layers is None or layers not in self._results:
             return
@@ -318,5 +317,8 @@ class ResultsControl(QObject):
 
 def _title(layers: ResultLayers) -> str:
     name: str = layers.labels.name.removesuffix(" · classes")
-    state = layers.pm.status
+    try:
+        state: str = layers.pm.status
+    except StoreError:
+        state = "gone or damaged"
     return name if state == "complete" else f"{name} ({state})"

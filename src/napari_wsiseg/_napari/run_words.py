@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_wsiseg.words import clock, several
+from napari_wsiseg.words import clock, in_resolution, several
 
 if TYPE_CHECKING:
     from napari_wsiseg._napari.runs import RunEnd
@@ -31,7 +31,7 @@ def foretold_words(plan: RunPlan, spec: ModelSpec) -> Foretold:
 
     text = plan_words(plan)
     if plan.resolution != spec.resolution:
-        text += f"\n{spec.name} was trained at {spec.resolution}."
+        text += f"\n{spec.name} is made for {in_resolution(spec.resolution)}."
     return Foretold(text, " ".join(plan.warnings))
 
 
@@ -41,10 +41,9 @@ def unreachable_words(wanted: Resolution, info: SlideInfo) -> str:
     by_objective = wanted.unit == "power" and info.objective_power is not None
     if info.mpp is not None or is_relative or by_objective:
         return ""
-    named = f"{wanted.value:g} µm/px" if wanted.unit == "mpp" else str(wanted)
     return (
-        f"The slide does not say its µm per pixel, so {named} cannot be reached: give it in "
-        "section 1, or offer levels under Advanced and choose one here."
+        f"The slide does not say its µm per pixel, so {in_resolution(wanted)} cannot be reached: "
+        "give it in section 1, or offer levels under Advanced and choose one here."
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils import progress
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QMessageBox
 
 from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.model_shelf import ModelShelf
@@ -28,6 +29,7 @@ from napari_wsiseg.errors import WsisegError, reason
 if TYPE_CHECKING:
     from napari_wsiseg.config import SegmentationJob
     from napari_wsiseg.engine import Progress, RunPlan
+    from napari_wsiseg.geometry import Region
 
 _SETTLING_MS = 250
 _TICK_MS = 200
@@ -95,8 +97,10 @@ class RunsControl(QObject):
         found = self._slides.current
         if found is None or self.runner.request is not None:
             return
+        if self._context.panel.overwrite and not self._may_replace():
+            return
         try:
-            job = self._context.panel.job(view_region(self._context.viewer, found))
+            job = self._context.panel.job(self._view(found))
         except WsisegError as error:
             self._section.show_state(str(error))
             return
@@ -108,6 +112,7 @@ class RunsControl(QObject):
             lambda: self._shelf.take(job),
         )
         if self.runner.start(request):
+            self._slides.hold(found)
             self._slide, self._warnings, self.spilled = found, [], False
             self._section.show_running()
             self._section.show_state("Starting ...")
@@ -116,10 +121,21 @@ class RunsControl(QObject):
             self._ticking.start()
             self._bar = progress(total=0, desc=f"Segmenting {found.name}")
 
+    def _may_replace(self) -> bool:
+        """Asked each time: an earlier result cannot be brought back."""
+        answer = QMessageBox.question(
+            self._section,
+            "Segment",
+            f"An earlier result of this slide and model in {self._context.panel.output_folder} is "
+            "replaced, with the corrections made in it. Go on?",
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
     def cancel(self) -> None:
         """Stop at the next batch."""
         if self.runner.request is not None:
             self.runner.cancel()
+            self._ticking.stop()
             self._section.show_stopping()
             self._section.show_state("Stopping at the next batch ...")
 
@@ -193,6 +209,7 @@ class RunsControl(QObject):
 
     def _on_end(self, end: RunEnd) -> None:
         slide, self._slide = self._slide, None
+        self._slides.hold(None)
         self._close_bar()
         self._show_ready()
         self._section.show_state(ended_words(end))
@@ -220,14 +237,19 @@ class RunsControl(QObject):
             ready = self._slides.current is not None and self._models.is_ready
             self._section.show_idle(ready=ready and not self._problem)
 
+    def _view(self, found: OpenSlide) -> Region:
+        """What the window shows of the slide."""
+        return view_region(self._context.viewer, found.layer, found.slide.info.size)
+
     def _foretell(self) -> None:
         found, panel = self._slides.current, self._context.panel
+        self._context.background.forget("plan")
         self._problem = ""
         if found is None or self._models.spec is None:
             self._resolution.show_meaning("")
             return
         try:
-            job = panel.job(view_region(self._context.viewer, found))
+            job = panel.job(self._view(found))
         except WsisegError as error:
             self._resolution.show_meaning("", str(error))
             return

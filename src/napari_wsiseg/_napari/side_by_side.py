@@ -11,6 +11,7 @@ from napari_wsiseg._napari.slide_layer import METADATA
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.layers import Layer
 
     from napari_wsiseg._napari.result_layers import ResultLayers
 
@@ -36,19 +37,23 @@ class SideBySide:
         self._viewer = viewer
         self._copies: list[Image] = []
         self._before: tuple[Any, ...] | None = None
-        self._labels: list[Any] = []
+        self._slide: Image | None = None
 
     @property
     def is_on(self) -> bool:
         """Whether results are beside each other."""
         return self._before is not None
 
+    def is_of(self, layer: Layer) -> bool:
+        """Whether it is the slide that results are shown over: its copies read from it."""
+        return layer is self._slide
+
     def start(self, slide: Image, results: list[ResultLayers]) -> None:
         """Show these results beside each other, each over the slide."""
         self.stop()
-        layers, grid = self._viewer.layers, self._viewer.grid
+        layers, grid = self._viewer.layers, self._viewer.canvas.grid
         self._before = (grid.enabled, grid.stride, tuple(grid.shape), list(layers))
-        self._labels = [result.labels for result in results]
+        self._slide = slide
         order: list[Any] = []
         for number, result in enumerate(results):
             shown = slide if number == 0 else self._copy(slide)
@@ -64,13 +69,13 @@ class SideBySide:
         if self._before is None:
             return
         enabled, stride, shape, order = self._before
-        self._before = None
-        layers, grid = self._viewer.layers, self._viewer.grid
-        grid.enabled, grid.stride, grid.shape = enabled, stride, shape
+        self._before = self._slide = None
+        layers, grid = self._viewer.layers, self._viewer.canvas.grid
         copies, self._copies = self._copies, []
         for copy in copies:
             if copy in layers:
                 layers.remove(copy)
+        grid.enabled, grid.stride, grid.shape = enabled, stride, shape
         place = 0
         for layer in order:
             if layer in layers:

@@ -24,6 +24,7 @@ from napari_wsiseg._napari.open_slides import (
 )
 from napari_wsiseg._napari.panel import Where, usual_stain
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
+from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.sections.slide import SlideSection
 from napari_wsiseg._napari.sections.where import WhereSection
 from napari_wsiseg._napari.settings import read_settings, remember
@@ -31,6 +32,10 @@ from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
 from napari_wsiseg.errors import reason
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+    from numpy.typing import NDArray
+
+    from napari_wsiseg.slides import Slide
     from napari_wsiseg.tissue import TissueMask
 
 _FILES = (
@@ -40,12 +45,12 @@ _FILES = (
 
 
 class SlidesControl(QObject):
-    """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone` with the `Slide` whose
-    layer was removed; `tissue_changed`; `layers_changed`; `view_moved`.
+    """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone`: the layer of the slide
+    that is held was removed; `tissue_changed`; `layers_changed`; `view_moved`.
     """
 
     slide_changed = Signal(object)
-    slide_gone = Signal(object)
+    slide_gone = Signal()
     view_moved = Signal()
     tissue_changed = Signal()
     layers_changed = Signal()
@@ -57,9 +62,11 @@ class SlidesControl(QObject):
         self._context, self._section, self._where = context, section, where
         self._dialogs = parent
         self.current: OpenSlide | None = None
+        self._held: OpenSlide | None = None
         self._found: TissueMask | None = None
         self._tissue_layer: Labels | None = None
         self._looked: dict[str, Look] = {}
+        self._painted: dict[str, NDArray[Any]] = {}
         section.open_asked.connect(self._open_file)
         section.folder_asked.connect(self._open_folder)
         section.layer_chosen.connect(self.select)
@@ -81,8 +88,17 @@ class SlidesControl(QObject):
         layers.inserted.disconnect(self._on_inserted)
         layers.removed.disconnect(self._on_removed)
         layers.renamed.disconnect(self._offer)
-        if self.current is not None:
-            self.current.close()
+        before, self.current = self.current, None
+        self._close_unused(before)
+
+    def hold(self, found: OpenSlide | None) -> None:
+        """Keep a slide open until another, or None, is held: a run reads from it."""
+        before, self._held = self._held, found
+        self._close_unused(before)
+
+    def _close_unused(self, found: OpenSlide | None) -> None:
+        if found is not None and found is not self.current and found is not self._held:
+            found.close()
 
     @property
     def tissue(self) -> TissueMask | None:
@@ -90,6 +106,12 @@ class SlidesControl(QObject):
         if self._found is None or self._tissue_layer is None:
             return self._found
         return edited_tissue(self._found, self._tissue_layer.data)
+
+    def open_slide_with(self, fingerprint: object) -> Slide | None:
+        """The slide with this fingerprint, looked at or not; None where it is not open."""
+        slides = [] if self.current is None else [self.current.slide]
+        slides += [slide for slide in map(slide_of, self._context.viewer.layers) if slide]
+        return next((slide for slide in slides if slide.info.fingerprint == fingerprint), None)
 
     def select(self, layer: Image | None) -> None:
         """Make this layer's slide the one that is segmented."""
@@ -140,8 +162,9 @@ class SlidesControl(QObject):
         if removed is self._tissue_layer:
             self._tissue_layer = None
             self._where.show_outline(shown=False)
+        if self._held is not None and removed is self._held.layer:
+            self.slide_gone.emit()
         if self.current is not None and removed is self.current.layer:
-            self.slide_gone.emit(self.current.slide)
             rest = self._candidates()
             self.select(rest[-1] if rest else None)
         self._offer()
@@ -162,13 +185,12 @@ class SlidesControl(QObject):
         if found.layer not in self._context.viewer.layers:
             found.close()
             return
-        adopt_scale(found)
-        self.current = found
+        self.current = found = adopt_scale(found, self._over(found))
         info = found.slide.info
         self._section.show_info(info)
         self._offer_default(info.path)
         self.slide_changed.emit(found)
-        key = f"{info.fingerprint} {info.mpp}"
+        key = _key(found)
         if key in self._looked:
             self._on_look(self._looked[key])
             return
@@ -184,6 +206,17 @@ class SlidesControl(QObject):
             keep,
             lambda error: self._on_look(Look(None, None, reason(error))),
         )
+
+    def _over(self, found: OpenSlide) -> list[Layer]:
+        """What lies over a slide in its units: results of it, and what was drawn."""
+        fingerprint, units = found.slide.info.fingerprint, found.layer.units[-2:]
+        over = []
+        for layer in self._context.viewer.layers:
+            result = result_of(layer)
+            is_its = result is not None and result.pm.info.identity.get("slide") == fingerprint
+            if layer.units[-2:] == units and (is_its or isinstance(layer, Shapes)):
+                over.append(layer)
+        return over
 
     def _on_look(self, look: Look) -> None:
         if self.current is None:
@@ -208,6 +241,8 @@ class SlidesControl(QObject):
             return
         viewer = self._context.viewer
         keywords = tissue_layer_keywords(self.current, self._found)
+        # What was painted before another slide was looked at.
+        keywords["data"] = self._painted.pop(_key(self.current), keywords["data"])
         selected = list(viewer.layers.selection)
         layer = viewer.add_labels(**keywords)
         prepare_tissue_layer(layer)
@@ -230,11 +265,12 @@ class SlidesControl(QObject):
     def _let_go(self) -> None:
         self._context.background.forget("slide")
         self._context.background.forget("look")
+        if self.current is not None and self._tissue_layer is not None:
+            self._painted[_key(self.current)] = self._tissue_layer.data
         before, self.current, self._found = self.current, None, None
         self._drop_tissue_layer()
         self._where.show_about("")
-        if before is not None:
-            before.close()
+        self._close_unused(before)
         self.slide_changed.emit(None)
 
     def _set_mpp(self, mpp: float) -> None:
@@ -291,3 +327,8 @@ class SlidesControl(QObject):
             for layer in self._context.viewer.layers
             if isinstance(layer, Shapes)
         ]
+
+
+def _key(found: OpenSlide) -> str:
+    """What a first look holds for."""
+    return f"{found.slide.info.fingerprint} {found.slide.info.mpp}"

@@ -1,8 +1,8 @@
 """napari's way out: File > Save for the labels of a result, in every format of `export`.
 
-What is written is the result at full size under the layer's present rule, not the
-pixels of the layer. The window stays usable only so far as its progress bar goes on:
-the panel's Export works beside it.
+What is written is the result at full size, under the layer's present rule or as it was
+corrected by hand, not the pixels of the layer. The window stays usable only so far as its
+progress bar goes on: the panel's Export works beside it.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def _write(name: str, path: str, attributes: Mapping[str, Any]) -> list[str]:
     target = _target(name, path)
     with ExitStack() as opened:
         options: dict[str, Any] = {}
+        if source.layers.is_corrected:
+            options["corrected"] = True
         if name == "png":
             options["slide"] = opened.enter_context(slide_of_result(source.pm, current_viewer()))
         _follow(

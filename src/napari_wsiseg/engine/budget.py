@@ -13,6 +13,7 @@ from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.loading import READ_AHEAD
 from napari_wsiseg.memory import machine_memory
 from napari_wsiseg.merge import ring_rows
+from napari_wsiseg.models import AHEAD, STRIP_BYTES
 
 _FLOAT = 4
 # The reader's tiles (64 MB at the most), chunks being encoded, and what the allocator keeps.
@@ -35,12 +36,15 @@ class MemoryNeed:
         Chunk rows being filled and written, with the coarser levels' rows.
     blocks
         Decoded parts of the slide that a patch still needs.
+    gpu
+        On each GPU, beside the model: not counted in the others, nor in the budget.
     """
 
     batches: int
     canvas: int
     rows: int
     blocks: int
+    gpu: int
 
     @property
     def resident(self) -> int:
@@ -49,7 +53,7 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """All parts together."""
+        """All parts on the host together."""
         return self.resident + self.canvas + self.rows + self.blocks
 
 
@@ -67,32 +71,55 @@ class Costs:
         What the network takes for itself, per input pixel.
     block
         Size of the blocks in which the slide is read.
+    gpus
+        How many predict and merge; 0: the host does.
     """
 
     classes: int
     dtype: MapDtype
     bytes_per_pixel: int
     block: Size
+    gpus: int
 
     @property
     def _stored_bytes(self) -> int:
         return self.classes * np.dtype(self.dtype).itemsize
 
     def batches(self, grid: PatchGrid, batch_size: int) -> int:
-        """What patches on their way take, `batch_size` at a time."""
+        """What patches on their way take on the host, `batch_size` at a time."""
         pixels = batch_size * grid.patch_input.area
+        if self.gpus:
+            under_way = READ_AHEAD + 2 + AHEAD * self.gpus
+            return under_way * _pinned(3 * pixels) + 3 * _pinned(STRIP_BYTES)
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
         # Twice the answers: the network's, and a copy on its way to the canvas.
         return pixels * (3 * (READ_AHEAD + 2) + self.bytes_per_pixel) + 2 * answers
+
+    def gpu(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> int:
+        """What a run over these chunks takes on a GPU that predicts and merges."""
+        pixels = batch_size * grid.patch_input.area
+        answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
+        # Beside the batches under way, the one that is merged; of a strip its float32 as well.
+        return (
+            pixels * self.bytes_per_pixel
+            + (AHEAD + 1) * (3 * pixels + answers)
+            + self._canvas(grid, chunks)
+            + 3 * _FLOAT * STRIP_BYTES
+        )
+
+    def _canvas(self, grid: PatchGrid, chunks: Mask) -> int:
+        frame = grid.frame(grid.patches_for(chunks))
+        return ring_rows(grid) * frame.size.width * (self.classes + 1) * _FLOAT
 
     def need(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> MemoryNeed:
         """What a run over these (chunk rows, chunk columns) takes."""
         frame = grid.frame(grid.patches_for(chunks))
         return MemoryNeed(
             batches=self.batches(grid, batch_size),
-            canvas=ring_rows(grid) * frame.size.width * (self.classes + 1) * _FLOAT,
+            canvas=0 if self.gpus else self._canvas(grid, chunks),
             rows=_row_pixels(grid, chunks) * (self._stored_bytes + 1),
             blocks=3 * self._block_pixels(grid, frame, batch_size),
+            gpu=self.gpu(grid, chunks, batch_size) if self.gpus else 0,
         )
 
     def _block_pixels(self, grid: PatchGrid, frame: Region, batch_size: int) -> int:
@@ -137,6 +164,11 @@ def _row_pixels(grid: PatchGrid, chunks: Mask) -> int:
 def _row_area(first: int, end: int, level: Size, chunk: int) -> int:
     """Pixels of the chunks [first, end) of a row of a level of this size."""
     return (min(end * chunk, level.width) - first * chunk) * min(chunk, level.height)
+
+
+def _pinned(size: int) -> int:
+    """What torch sets aside for so many bytes of pinned memory: the next power of two."""
+    return 1 << (size - 1).bit_length()
 
 
 def budget_of(job: SegmentationJob) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import DecisionRule, decide
 from napari_wsiseg.messages import PatchBatch
-from napari_wsiseg.models import Segmenter, load_model, with_shapes
+from napari_wsiseg.models import HostReplica, Segmenter, load_model, with_shapes
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.spec import ModelSpec
 
@@ -94,21 +94,25 @@ def _answers(
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """(n, classes, height, width) probabilities, and why some are missing."""
     step = min(max(1, _BATCH_PIXELS // (patches[0].size // 3)), len(patches))
-    predictor = Predictor(segmenter, output, step)
+    predictor = Predictor([HostReplica(segmenter)], output, step)
     shape = (len(patches), len(segmenter.spec.classes), output.height, output.width)
     probabilities = np.zeros(shape, np.float32)
     failed = {}
-    for start in range(0, len(patches), step):
-        pixels = np.stack(patches[start : start + step])
-        numbers = np.arange(start, start + len(pixels))
-        # Patches stand in one column: what is a grid row there is the patch's number here.
-        indices = np.stack([numbers, np.zeros_like(numbers)], axis=1)
-        prediction = predictor(PatchBatch(indices, pixels))
-        probabilities[numbers] = prediction.values
+    for prediction in predictor(_batches(patches, step)):
+        for number, values in zip(prediction.indices[:, 0], prediction.values, strict=True):
+            probabilities[number] = values
         for patch in prediction.failed:
             failed[patch.row] = patch.reason
             probabilities[patch.row] = 0
     return probabilities, failed
+
+
+def _batches(patches: Sequence[NDArray[np.uint8]], step: int) -> Iterator[PatchBatch]:
+    for start in range(0, len(patches), step):
+        pixels = np.stack(patches[start : start + step])
+        numbers = np.arange(start, start + len(pixels))
+        # Patches stand in one column: what is a grid row there is the patch's number here.
+        yield PatchBatch(np.stack([numbers, np.zeros_like(numbers)], axis=1), pixels)
 
 
 def _pixels(image: NDArray[np.uint8] | Path | str) -> NDArray[np.uint8]:

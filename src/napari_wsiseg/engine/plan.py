@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_wsiseg.config import SegmentationJob
-from napari_wsiseg.engine.budget import Costs, budget_of, fitting_batch
+from napari_wsiseg.engine.batches import chosen_batch, device_of, gpus_at_hand
+from napari_wsiseg.engine.budget import Costs, budget_of
 from napari_wsiseg.engine.fields import (
     CallCost,
     FieldSearch,
@@ -43,9 +44,6 @@ from napari_wsiseg.tissue import TissueMask, tissue_for
 # Reading, merging and storing. `benchmarks/memory.py` shows 2e-8 on a quiet server, its model
 # included; a guess above that, for slower machines and disks.
 _SECONDS_PER_PIXEL = 5e-8
-# A processor gains nothing from large batches, and loses its caches; a GPU needs them.
-_BATCH_PIXELS = {"cpu": 2**19, "gpu": 2**23}
-_LARGEST_BATCH = 16
 
 
 def plan(
@@ -97,11 +95,13 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
     resolution = job.resolution or spec.resolution
     downsample = info.downsample(resolution)
     canvas = size_at(info.size, downsample)
+    gpus, room = gpus_at_hand(inputs.segmenter)
     costs = Costs(
         len(spec.classes),
         job.dtype,
         _bytes_per_pixel(inputs.segmenter, spec),
         block_size(info, downsample, canvas),
+        len(gpus),
     )
     budget = budget_of(job)
     frozen = _frozen_mask(inputs)
@@ -119,18 +119,18 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         None if mask is None else TissueTable(mask.mask),
         job.min_mask_ratio,
         _save_scale(job, info, downsample),
-        largest_patch(spec, _device(inputs.segmenter), None if timing is None else timing.alone),
-        lambda grid: _total(costs, grid, 1) <= budget,
+        largest_patch(spec, device_of(inputs.segmenter), None if timing is None else timing.alone),
+        lambda grid: _fits(costs, grid, budget, room),
     )
     grid = _grid(job, spec, search, inputs.prior)
     if frozen is not None and frozen.grid.shape == grid.shape:
         grid = replace(grid, keep=frozen.grid.keep)
     wanted = chunks_meeting(grid, downsample, job.region)
     finished = _finished(inputs.prior, grid)
-    batch_size = fitting_batch(
-        costs, grid, job.batch_size or _usual_batch(inputs.segmenter, grid), budget
-    )
     left = wanted & ~finished
+    if costs.gpu(grid, left, 1) > room:
+        gpus, costs = (), replace(costs, gpus=0)
+    batch_size = chosen_batch(inputs, costs, grid, left, budget, gpus, room)
     return RunPlan(
         job=job,
         info=info,
@@ -141,6 +141,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         wanted=wanted,
         finished=finished,
         batch_size=batch_size,
+        gpus=gpus,
         tissue=mask,
         tissue_sha256=_tissue_digest(mask, frozen),
         budget=budget,
@@ -211,18 +212,9 @@ def _bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
     return stated if isinstance(stated, int) else 4 * (3 + 2 * len(spec.classes))
 
 
-def _total(costs: Costs, grid: PatchGrid, batch_size: int) -> int:
-    return costs.need(grid, np.ones(grid.chunk_shape, bool), batch_size).total
-
-
-def _device(segmenter: Segmenter | None) -> str:
-    """Where a model computes; on the processor, unless it says otherwise."""
-    return str(getattr(segmenter, "device", "cpu"))
-
-
-def _usual_batch(segmenter: Segmenter | None, grid: PatchGrid) -> int:
-    kind = "cpu" if _device(segmenter) == "cpu" else "gpu"
-    return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS[kind] // grid.patch_input.area))
+def _fits(costs: Costs, grid: PatchGrid, budget: int, room: int) -> bool:
+    need = costs.need(grid, np.ones(grid.chunk_shape, bool), 1)
+    return need.total <= budget and need.gpu <= room
 
 
 def _given_shapes(job: SegmentationJob) -> tuple[tuple[int, int] | None, ...] | None:

@@ -25,8 +25,8 @@ from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
-from napari_wsiseg.messages import Band
-from napari_wsiseg.models import Segmenter
+from napari_wsiseg.messages import Band, PatchBatch
+from napari_wsiseg.models import Segmenter, place_for
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import MapLayout, MapWriter, ProbabilityMap, RunInfo, TissueImage
 from napari_wsiseg.store.state import Status
@@ -155,7 +155,10 @@ class _Run:
         self._segmenter = segmenter
         self._prior = prior
         self._workspace = workspace
-        self._predictor = Predictor(segmenter, plan.grid.patch_output, plan.batch_size)
+        self._place = place_for(segmenter, plan.gpus, workspace, plan.grid.scale, plan.job.dtype)
+        self._predictor = Predictor(
+            self._place.replicas, plan.grid.patch_output, plan.batch_size, self._place.ahead
+        )
         self._clock = Clock()
         self._done = 0
         self._rows_done = 0
@@ -172,7 +175,7 @@ class _Run:
             self._chunks = plan.wanted & unfinished
             self._patches = plan.grid.patches_for(self._chunks)
             with self._loader() as loader:
-                predictions = self._predictions(loader)
+                predictions = self._predictor(self._batches(loader))
                 # The first answer is checked before there is an output to spoil.
                 first = next(predictions, None)
                 self._writer = writer = writer or self._created(identity)
@@ -228,13 +231,14 @@ class _Run:
             self._patches,
             plan.batch_size,
             self._workspace,
+            empty=self._place.empty,
         )
 
-    def _predictions(self, loader: PatchLoader) -> Iterator[Prediction]:
+    def _batches(self, loader: PatchLoader) -> Iterator[PatchBatch]:
         for batch in loader:
             if batch.failed:
                 check_there(self._slide)
-            yield self._predictor(batch)
+            yield batch
 
     def _write(
         self, first: Prediction | None, predictions: Iterator[Prediction]
@@ -251,7 +255,7 @@ class _Run:
             self._patches,
             len(self._plan.spec.classes),
             self._plan.job.window,
-            self._workspace,
+            self._place.canvas,
         )
         try:
             yield from self._merged(merger, first)
@@ -285,7 +289,7 @@ class _Run:
         yield self._progress("batch")
 
     def _put(self, bands: Iterator[Band]) -> Iterator[Progress]:
-        for band in bands:
+        for band in self._place.to_host(bands):
             self._writer.add(band)
             yield from self._finished_rows()
 

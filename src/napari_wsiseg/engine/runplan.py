@@ -34,6 +34,8 @@ class RunPlan:
         those that a resumed result has.
     batch_size
         Patches a predict call.
+    gpus
+        Where the model computes and its answers are merged; none: the host merges.
     tissue
         The mask behind `grid.keep`; None where all of the slide is analysed, and where a
         resumed result keeps its own.
@@ -63,6 +65,7 @@ class RunPlan:
     wanted: NDArray[np.bool_]
     finished: NDArray[np.bool_]
     batch_size: int
+    gpus: tuple[str, ...]
     tissue: TissueMask | None
     tissue_sha256: str | None
     budget: int

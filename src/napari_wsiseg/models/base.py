@@ -28,7 +28,8 @@ class Segmenter(Protocol):
         Parameters
         ----------
         patches
-            (N, H, W, 3) uint8 RGB on the CPU; H and W need not be the spec's
+            (N, H, W, 3) uint8 RGB on the CPU, or on `device` where the segmenter says, by
+            that attribute, that it computes on an NVIDIA GPU; H and W need not be the spec's
             `patch_input_shape` where the spec has a `shift_period`.
 
         Returns

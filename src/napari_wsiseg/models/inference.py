@@ -6,7 +6,7 @@ Knows no network: torch appears only to carry the pixels over.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from napari_wsiseg.errors import InferenceError, ModelError, WsisegError, reason
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.models.base import Segmenter
 from napari_wsiseg.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
 
 TOLERANCE = 1e-3
 """How far beyond 0..1 an answer may lie, to be cut off."""
@@ -36,7 +39,7 @@ def predict(segmenter: Segmenter, pixels: NDArray[np.uint8]) -> NDArray[np.float
 
     Returns
     -------
-    (N, C, h, w) float32, C-contiguous, as the model gave it: see `check`.
+    (N, C, h, w) float32, C-contiguous, as the model gave it: see `check_shape`.
 
     Raises
     ------
@@ -50,21 +53,63 @@ def predict(segmenter: Segmenter, pixels: NDArray[np.uint8]) -> NDArray[np.float
     import torch
 
     owned = np.require(pixels, requirements=["C", "W"])
-    try:
-        with torch.no_grad():
-            answer = segmenter.predict(torch.from_numpy(owned))
-            if isinstance(answer, torch.Tensor):
-                host = answer.detach().to("cpu", torch.float32).contiguous()
-                return cast("NDArray[np.float32]", host.numpy())
-    except WsisegError:
-        raise
-    except Exception as error:
+    with FailuresTold(segmenter.spec.name, pixels.shape):
+        host = answer(segmenter, torch.from_numpy(owned)).to("cpu", torch.float32).contiguous()
+        return cast("NDArray[np.float32]", host.numpy())
+
+
+def answer(segmenter: Segmenter, patches: torch.Tensor) -> torch.Tensor:
+    """What a segmenter makes of patches, wherever it left it.
+
+    Raises
+    ------
+    ModelError
+        If it is something other than a tensor.
+    """
+    import torch
+
+    with torch.no_grad():
+        given = segmenter.predict(patches)
+    if not isinstance(given, torch.Tensor):
+        raise ModelError(
+            f"Model {segmenter.spec.name!r} answered with a {type(given).__name__}; "
+            "it should return a torch tensor."
+        )
+    return given.detach()
+
+
+class FailuresTold:
+    """Turns whatever a model raises within into an error of ours.
+
+    No generator: from Python 3.12 on, one that raises another error keeps the first alive, and
+    with it the frames that hold the memory of a batch which did not fit.
+
+    Parameters
+    ----------
+    name
+        The model's.
+    shape
+        The batch's.
+
+    Raises
+    ------
+    OutOfMemory
+        If the batch does not fit the memory of the device.
+    InferenceError
+        If the model fails in any other way; its own error is the cause.
+    """
+
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self._name = name
+        self._shape = shape
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # What a brought model raises is anyone's guess.
-        raise _failure(segmenter.spec.name, pixels.shape, error) from error
-    raise ModelError(
-        f"Model {segmenter.spec.name!r} answered with a {type(answer).__name__}; "
-        "it should return a torch tensor."
-    )
+        if isinstance(error, Exception) and not isinstance(error, WsisegError):
+            raise _failure(self._name, self._shape, error) from error
 
 
 def _failure(name: str, shape: tuple[int, ...], error: Exception) -> InferenceError:
@@ -90,16 +135,14 @@ def _failure(name: str, shape: tuple[int, ...], error: Exception) -> InferenceEr
     return InferenceError(f"Model {name!r} failed on {batch} ({type(error).__name__}{said}).")
 
 
-def check(spec: ModelSpec, predictions: NDArray[np.float32], count: int, output: Size) -> None:
-    """Hold a model's answer against its spec.
-
-    NaN and infinite values pass: they spoil a patch, not the model.
+def check_shape(spec: ModelSpec, shape: tuple[int, ...], count: int, output: Size) -> None:
+    """Hold the shape of an answer against its spec.
 
     Parameters
     ----------
     spec
         What was promised.
-    predictions
+    shape
         What came.
     count
         Patches that were asked about.
@@ -109,22 +152,29 @@ def check(spec: ModelSpec, predictions: NDArray[np.float32], count: int, output:
     Raises
     ------
     ModelError
-        If the shape, the number of classes or the range (0..1, within 1e-3) is another;
-        says what came and what was expected.
+        If the shape or the number of classes is another; says what came and what was expected.
     """
     expected = (count, len(spec.classes), output.height, output.width)
-    if predictions.ndim == 4 and predictions.shape[1] != expected[1]:
+    if len(shape) == 4 and shape[1] != expected[1]:
         raise ModelError(
-            f"Model {spec.name!r} answered with {predictions.shape[1]} classes; "
+            f"Model {spec.name!r} answered with {shape[1]} classes; "
             f"its spec names {expected[1]}: {', '.join(spec.classes)}."
         )
-    if predictions.shape != expected:
+    if shape != expected:
         raise ModelError(
-            f"Model {spec.name!r} answered with the shape {predictions.shape}; "
+            f"Model {spec.name!r} answered with the shape {shape}; "
             f"expected (patches, classes, height, width), here {expected}."
         )
-    finite = predictions[np.isfinite(predictions)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def check_range(spec: ModelSpec, low: float, high: float) -> None:
+    """Hold the least and the greatest value of an answer against 0..1, within 1e-3.
+
+    Raises
+    ------
+    ModelError
+        If they lie outside.
+    """
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ModelError(
             f"Model {spec.name!r} answered with values from {low:.4g} to {high:.4g}; expected "

@@ -26,6 +26,9 @@ class CentreNetwork(Protocol):
     def __call__(self, patches: Tensor, output: Size) -> Tensor:
         """The answer, of the height and width asked for."""
 
+    def to(self, device: torch.device) -> Self:
+        """Itself, moved."""
+
 
 class TorchSegmenter:
     """A network of this package, ready to predict.
@@ -77,7 +80,7 @@ class TorchSegmenter:
         Parameters
         ----------
         patches
-            (N, H, W, 3) uint8 RGB.
+            (N, H, W, 3) uint8 RGB, on `device` or on the CPU.
 
         Returns
         -------
@@ -101,6 +104,13 @@ class TorchSegmenter:
         # Convolutions may use TF32 by default: too coarse for what is called float32.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.network(patches.to(self.device), Size(height, width))
+
+    def on(self, device: torch.device) -> Self:
+        """A copy of the network on another device."""
+        other = copy.copy(self)
+        other.network = copy.deepcopy(self.network).to(device)
+        other.device = str(device)
+        return other
 
     def reshaped(self, patch_input: Size, patch_output: Size) -> Self:
         """The same network with other patch shapes, and so another margin."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -62,6 +62,11 @@ class _OnnxNetwork:
         self._input = session.get_inputs()[0].name
         self._batch = batch
         self._number = number
+
+    def to(self, device: torch.device) -> Self:
+        """Itself: it computes on the processor alone."""
+        del device
+        return self
 
     def __call__(self, patches: Tensor, output: Size) -> Tensor:
         pixels = planes(patches).contiguous().numpy().astype(self._number, copy=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -38,6 +38,11 @@ class OpenVinoNetwork:
         self._lock = threading.Lock()
         self._key: tuple[object, ...] | None = None
         self._request: Any = None
+
+    def to(self, device: torch.device) -> Self:
+        """Itself: it computes on the processor alone."""
+        del device
+        return self
 
     def __call__(self, patches: Tensor, output: Size) -> Tensor:
         """As `UNet.forward`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,6 +22,11 @@ class _Scripted:
 
     def __init__(self, module: torch.jit.ScriptModule) -> None:
         self._module = module
+
+    def to(self, device: torch.device) -> Self:
+        """Itself, moved."""
+        self._module.to(device)
+        return self
 
     def __call__(self, patches: Tensor, output: Size) -> Tensor:
         return centre(self._module(planes(patches)), patches, output)

@@ -42,17 +42,17 @@ class RunRow:
         """Copy a band's part, chunk by chunk; what lies in no chunk of the run is left."""
         scale = grid.scale
         width = band.coverage.shape[1]
-        given = Region.from_bounds(band.top, band.left, band.bottom, band.left + width)
+        given = Region.from_bounds(band.top, band.left, band.bottom, band.left + width * band.scale)
         for column in self.columns:
             canvas = grid.chunk_region(self.row, column).intersection(given)
             if canvas.is_empty:
                 continue
-            y, x = canvas.shifted(-band.top, -band.left).slices
+            y, x = _coarser(canvas.shifted(-band.top, -band.left), band.scale).slices
             coverage = band.coverage[y, x]
             if not coverage.any():
                 continue
             probabilities = band.probabilities[:, y, x]
-            if scale > 1:
+            if scale > band.scale:
                 probabilities, coverage = covered_mean(probabilities, coverage, scale)
             values, covered = self.window.cut(_coarser(canvas, scale))
             covered[...] = coverage
@@ -68,9 +68,11 @@ def _coarser(region: Region, scale: int) -> Region:
     )
 
 
-def _store(probabilities: NDArray[np.float32], values: NDArray[np.generic]) -> None:
+def _store(
+    probabilities: NDArray[np.float32] | NDArray[np.uint8], values: NDArray[np.generic]
+) -> None:
     """Copy (classes, height, width) probabilities as they are stored."""
-    if values.dtype != np.uint8:
+    if values.dtype != np.uint8 or probabilities.dtype == np.uint8:
         values[...] = probabilities
         return
     for top in range(0, values.shape[1], _QUANTISED_ROWS):

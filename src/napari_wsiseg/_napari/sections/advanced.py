@@ -132,11 +132,13 @@ class AdvancedSection(QWidget):
         )
 
     def show_machine(self, devices: list[str], words: str) -> None:
-        """Offer these devices, and tell what was found."""
+        """Offer these devices, and tell what was found; says so where the chosen one is not."""
+        chosen = self.device.value
         with self.device.changed.blocked():
-            chosen = self.device.value
             self.device.choices = devices
             self.device.value = chosen if chosen in devices else devices[0]
+        if self.device.value != chosen:
+            self.changed.emit("device", self.device.value)
         self.self_test.value = words
 
     def show_panel(self, panel: PanelModel) -> None:

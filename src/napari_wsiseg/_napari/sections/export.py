@@ -200,9 +200,11 @@ class ExportSection(Section):
         """How it ended."""
         say(self.state, text)
 
-    def show_correcting(self, *, correcting: bool, text: str = "") -> None:
-        """Whether corrections are being painted."""
+    def show_correcting(self, *, correcting: bool, keeping: bool = False, text: str = "") -> None:
+        """Whether corrections are being painted, or being kept: that cannot be taken back."""
         self.correct.setVisible(not correcting)
         self.keep.setVisible(correcting)
         self.drop.setVisible(correcting)
+        for part in (self.keep, self.drop):
+            part.setEnabled(not keeping)
         say(self.correction, text)

@@ -23,6 +23,7 @@ from napari_wsiseg._napari.sections.parts import (
     swatch,
     warn,
 )
+from napari_wsiseg.words import in_resolution
 
 if TYPE_CHECKING:
     from napari_wsiseg.spec import ModelSpec
@@ -116,7 +117,10 @@ class ModelSection(Section):
                 self.legend_rows.addWidget(_entry(name, color, is_background=is_background))
         say(self.use, "" if spec is None or not spec.intended_use else f"For: {spec.intended_use}")
         licence = "" if spec is None or not spec.license else f" Licence: {spec.license}"
-        say(self.licence, "" if spec is None else f"Runs at {spec.resolution}.{licence}")
+        say(
+            self.licence,
+            "" if spec is None else f"Runs at {in_resolution(spec.resolution)}.{licence}",
+        )
         texts = [] if spec is None else [spec.description, spec.citation]
         say(self.description, "\n\n".join(text for text in texts if text))
         self.more.setVisible(any(texts))

@@ -1,0 +1,59 @@
+"""Areas in shapes: of the slide that the result was made of, and of nothing where none is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Image, Shapes
+
+from gui.dock_driver import Driver
+from napari_wsiseg._napari.sections.export import ExportChoice
+
+BOX = np.array([[100, 50], [100, 350], [300, 350], [300, 50]]) - 0.5
+"""300 x 200 px (width x height) of a slide, in napari's pixels."""
+
+
+@pytest.fixture
+def measured(driver: Driver, make_slide, hold) -> Driver:
+    """A slide is segmented, and measured in a box that was drawn on it."""
+    hold().free()
+    driver.open(make_slide())
+    driver.choose(driver.dock.where_section.where, "Whole slide")
+    driver.segment()
+    driver.wait_for_end()
+    driver.wait_for_areas()
+    shapes(driver, driver.dock.slides.current.layer, BOX)
+    driver.choose(driver.dock.result_section.measured_in, "shapes")
+    assert driver.wait_for_areas()["Total tissue"].pixels == 300 * 200
+    return driver
+
+
+def shapes(driver: Driver, image: Image, *boxes: np.ndarray) -> Shapes:
+    return driver.viewer.add_shapes(
+        list(boxes), scale=image.scale, units=image.units, ndim=2, name="drawn"
+    )
+
+
+def test_they_are_the_results_while_another_slide_is_looked_at(measured, make_slide) -> None:
+    driver = measured
+    driver.open(make_slide("finer.svs", 700, mpp=0.25))
+    driver.dock.areas.measure()
+    assert driver.wait_for_areas()["Total tissue"].pixels == 300 * 200
+    for name in ("slide", "finer"):
+        driver.viewer.layers.remove(name)
+    driver.dock.areas.measure()
+    assert driver.wait_for_areas()["Total tissue"].pixels == 300 * 200
+
+
+def test_where_none_is_drawn_nothing_is_measured(measured, tmp_path: Path) -> None:
+    dock = measured.dock
+    measured.viewer.layers["drawn"].data = []
+    dock.areas.measure()
+    measured.wait(lambda: "no closed shape" in dock.result_section.readout.text())
+    assert dock.areas.tables == []
+    assert dock.result_section.classes[1].area.text() == "-"
+    dock.exports.start(ExportChoice("csv"), tmp_path / "areas.csv", overwrite=False)
+    assert "no closed shape" in dock.export_section.state.text()
+    assert not (tmp_path / "areas.csv").exists()
