@@ -28,6 +28,7 @@ MapDtype = Literal["uint8", "float16", "float32"]
 OnExists = Literal["resume", "overwrite", "error"]
 Stains = Literal["standard", "slide"]
 Precision = Literal["auto", "exact", "fp32", "bf16", "fp16"]
+Backend = Literal["auto", "torch", "openvino"]
 OptionalShape = Annotated[Shape | None, BeforeValidator(as_shape)]
 
 _BYTE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -150,6 +151,9 @@ class SegmentationJob(_Frozen):
     device, precision
         "auto", or a torch device; "auto", "exact" (float32 as trained), "fp32" (float32,
         regrouped), "bf16" or "fp16".
+    backend
+        What computes a UNet: "auto", "torch", or "openvino" on the CPU. "auto" is OpenVINO where
+        it is installed, on an x86-64 processor in "fp32" or "bf16".
     window
         Weight of a patch's pixels where patches overlap.
     tissue
@@ -194,6 +198,7 @@ class SegmentationJob(_Frozen):
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     device: str = "auto"
     precision: Precision = "auto"
+    backend: Backend = "auto"
     window: Window = "uniform"
     tissue: Annotated[
         TissueOptions | Literal["auto", "none"] | Path, BeforeValidator(_as_tissue)

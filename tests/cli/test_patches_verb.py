@@ -56,12 +56,13 @@ def test_every_field_of_a_job_is_used_or_refused(picture, capsys):
     """A field that is added to jobs later is looked at here too."""
     from napari_wsiseg.cli.patches import _MEANT_FOR_SLIDES
 
-    used = {"slide", "model", "weights", "output", "device", "precision", "trust", "on_exists"}
+    used = {"slide", "model", "weights", "output", "trust", "on_exists"}
+    used |= {"device", "precision", "backend"}
     assert used.isdisjoint(_MEANT_FOR_SLIDES)
     assert used.union(_MEANT_FOR_SLIDES) == set(SegmentationJob.model_fields)
 
 
 def test_those_that_do_something_are_taken(picture, tmp_path):
-    options = ["--model", "tissue", "--device", "cpu", "--precision", "exact"]
+    options = ["--model", "tissue", "--device", "cpu", "--precision", "exact", "--backend", "torch"]
     assert run(["segment", "--patches", picture, "-o", "out", *options]) == 0
     assert (tmp_path / "out" / "p-labels.png").exists()

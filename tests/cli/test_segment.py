@@ -121,8 +121,9 @@ class TestOptions:
         options = shlex.split(
             "--model he-stain --resolution 1mpp --patch-input 256 --patch-output 256 "
             "--stride 128,256 --window gaussian --batch-size 2 --device cpu --precision exact "
-            "--dtype float32 --save-resolution 2mpp --min-mask-ratio 0.1 --memory-threshold 50 "
-            "--memory-limit 2GB --mpp 0.25 --region 0,0,256,1024 --on-exists error --strict"
+            "--backend torch --dtype float32 --save-resolution 2mpp --min-mask-ratio 0.1 "
+            "--memory-threshold 50 --memory-limit 2GB --mpp 0.25 --region 0,0,256,1024 "
+            "--on-exists error --strict"
         )
         output = tmp_path / "own.ome.zarr"
         assert run(["segment", str(slide), "-o", str(output), "--tissue", str(mask), *options]) == 0
@@ -139,6 +140,7 @@ class TestOptions:
             "batch_size": 2,
             "device": "cpu",
             "precision": "exact",
+            "backend": "torch",
             "min_mask_ratio": 0.1,
             "memory_threshold": 50,
             "memory_limit": 2 * 10**9,

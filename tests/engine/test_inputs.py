@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 import napari_wsiseg as ws
 from engine.engine_cases import picture
 from models.deterministic_weights import deterministic_state_dict
+from napari_wsiseg.models.runtimes import is_installed
 from napari_wsiseg.models.unet import UNet
 from napari_wsiseg.slides.picture import open_file
 
@@ -137,22 +140,28 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_going_on_keeps_the_precision_that_the_result_was_begun_in(
-    tmp_path: Path, weights: Path
-) -> None:
-    """No machine settles "auto" on "exact"; a result that was begun so goes on so."""
-    job = ws.SegmentationJob(
+def _job(weights: Path, output: Path) -> ws.SegmentationJob:
+    return ws.SegmentationJob(
         model="fcn-tissue_mask",
         weights=weights,
         resolution="baseline 1",
         tissue="none",
         patch_input_shape=96,
         patch_output_shape=64,
-        output=tmp_path / "a.ome.zarr",
+        output=output,
     )
+
+
+UPPER = {"region": (ws.Region(0, 0, ws.Size(9, 9)),)}
+
+
+def test_going_on_keeps_the_precision_that_the_result_was_begun_in(
+    tmp_path: Path, weights: Path
+) -> None:
+    """No machine settles "auto" on "exact"; a result that was begun so goes on so."""
+    job = _job(weights, tmp_path / "a.ome.zarr")
     slide = ws.open_slide(picture(600, 64))
-    upper = {"precision": "exact", "region": (ws.Region(0, 0, ws.Size(9, 9)),)}
-    with ws.run(job.model_copy(update=upper), slide) as part:
+    with ws.run(job.model_copy(update=UPPER | {"precision": "exact"}), slide) as part:
         assert not part.finished.all()
     with ws.run(job, slide) as whole:
         assert whole.finished.all()
@@ -164,3 +173,36 @@ def test_going_on_keeps_the_precision_that_the_result_was_begun_in(
     named = job.model_copy(update={"precision": "exact"})
     with pytest.raises(ws.StoreError, match="precision"):
         ws.run(named, slide)
+
+
+@pytest.mark.skipif(not is_installed("openvino"), reason="needs openvino")
+@pytest.mark.parametrize("begun", ["torch", "openvino"])
+def test_going_on_keeps_the_backend_that_the_result_was_begun_in(
+    tmp_path: Path, weights: Path, begun: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever "auto" stands for when it is gone on with."""
+    job = _job(weights, tmp_path / "a.ome.zarr").model_copy(update={"precision": "fp32"})
+    slide = ws.open_slide(picture(600, 64))
+    ws.run(job.model_copy(update=UPPER | {"backend": begun}), slide).close()
+    processor = {"torch": "x86_64", "openvino": "riscv64"}[begun]
+    monkeypatch.setattr(platform, "machine", lambda: processor)
+    with ws.run(job, slide) as whole:
+        assert whole.finished.all()
+        assert whole.provenance["model"]["backend"] == begun
+        assert ("openvino" in whole.provenance["versions"]) == (begun == "openvino")
+    other = {"torch": "openvino", "openvino": "torch"}[begun]
+    with pytest.raises(ws.StoreError, match="backend"):
+        ws.run(job.model_copy(update={"backend": other}), slide)
+
+
+def test_going_on_without_the_backend_says_what_is_missing(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_installed("openvino"):
+        pytest.skip("needs openvino")
+    job = _job(weights, tmp_path / "a.ome.zarr").model_copy(update={"precision": "fp32"})
+    slide = ws.open_slide(picture(600, 64))
+    ws.run(job.model_copy(update=UPPER | {"backend": "openvino"}), slide).close()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ws.ModelError, match=r"OpenVINO is not installed; .*\[openvino\]"):
+        ws.run(job, slide)

@@ -233,6 +233,18 @@ class TestModels:
         assert driver.dock.panel.trust
         driver.wait(driver.dock.run_section.segment.isEnabled)
 
+    def test_a_model_file_that_is_no_program(self, driver, make_slide, told, tmp_path, monkeypatch):
+        """ONNX is data: nobody is asked whether to trust it."""
+        monkeypatch.setattr(QMessageBox, "question", lambda *_: pytest.fail("asked"))
+        path = tmp_path / "bad.onnx"
+        path.write_bytes(b"no model")
+        path.with_suffix(".yaml").write_text("classes: [A]\n")
+        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+        driver.open(make_slide())
+        driver.click(driver.dock.model_section.open)
+        driver.wait(lambda: errors(told))
+        assert "bad.onnx" in errors(told)[0] or "ONNX Runtime" in errors(told)[0]
+
 
 def write_model(path: Path) -> Path:
     """A TorchScript file: how dark and how light a pixel is."""

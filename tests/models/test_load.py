@@ -87,7 +87,7 @@ def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("name", "problem"),
-    [("m.onnx", "ONNX"), ("m.pth", "no network"), ("m.safetensors", "no network")],
+    [("m.pth", "no network"), ("m.safetensors", "no network")],
 )
 def test_files_that_are_no_model_say_why(name: str, problem: str):
     with pytest.raises(ws.ModelError, match=problem):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import napari_wsiseg as ws
 from models.plain_unet import centre, plain_unet, published_shapes, weights
+from models.unet_cases import BCSS, KERNELS, bare_network, noise, shapes_of, state_of
 from napari_wsiseg.models import predict
 from napari_wsiseg.models.hardware import has_bf16
 from napari_wsiseg.models.networks import prepare
 from napari_wsiseg.models.unet import UNet
 
-KERNELS = {
-    "fcn-tissue_mask": (3,),
-    "fcn_resnet50_unet-bcss": (3, 3),
-    "unet_tissue_mask_tsef": (3, 3),
-}
-BCSS = "fcn_resnet50_unet-bcss"
 CPU = torch.device("cpu")
 
 Map = NDArray[np.float32]
@@ -34,47 +28,26 @@ Ask = Callable[..., Map]
 Exact = tuple[UNet, dict[str, torch.Tensor], tuple[int, ...]]
 
 
-def _shapes(name: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        network = UNet(len(ws.models()[name].classes), KERNELS[name])
-    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
-
-
-@cache
-def _state(name: str) -> dict[str, torch.Tensor]:
-    return weights(_shapes(name), seed=3, norms=True)
-
-
 def _network(name: str, precision: str) -> UNet:
-    with torch.device("meta"):
-        network = UNet(len(ws.models()[name].classes), KERNELS[name])
-    network.load_state_dict(_state(name), assign=True)
-    return prepare(network, CPU, precision)
+    return prepare(bare_network(name), CPU, precision)
 
 
 @pytest.fixture(scope="module", params=["fcn-tissue_mask", BCSS])
 def exact(request: pytest.FixtureRequest) -> Exact:
     name = request.param
-    return _network(name, "exact"), _state(name), KERNELS[name]
-
-
-def _noise(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, height // 16, width // 16, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
-    return (smooth * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return _network(name, "exact"), state_of(name), KERNELS[name]
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_names_and_shapes_are_the_published_ones(name: str, shared_data: Path):
-    ours, published = _shapes(name), published_shapes(shared_data, name)
+    ours, published = shapes_of(name), published_shapes(shared_data, name)
     assert list(ours) == list(published)
     assert ours == published
 
 
 def test_equals_the_plain_formulation(exact: Exact):
     network, state, kernels = exact
-    patches = _noise(256, 192, count=2)
+    patches = noise(256, 192, count=2)
     with torch.inference_mode():
         ours = network(patches, ws.Size(128, 64))
     expected = centre(plain_unet(state, patches, kernels), 128, 64)
@@ -89,7 +62,7 @@ def test_answering_only_where_asked_changes_no_pixel(exact: Exact, data: st.Data
     network, state, kernels = exact
     height, width = (32 * data.draw(st.integers(1, 4)) for _ in range(2))
     out_height, out_width = (data.draw(st.integers(1, side)) for side in (height, width))
-    patches = _noise(height, width, seed=data.draw(st.integers(0, 99)))
+    patches = noise(height, width, seed=data.draw(st.integers(0, 99)))
     with torch.inference_mode():
         ours = network(patches, ws.Size(out_height, out_width))
     expected = centre(plain_unet(state, patches, kernels), out_height, out_width)
@@ -116,8 +89,8 @@ def test_answering_only_where_asked_saves_what_the_page_says(name: str, percent:
 def test_faster_arithmetic_stays_near(precision: str, tolerance: float):
     if precision == "bf16" and not has_bf16(CPU):
         pytest.skip("this processor has no bf16")
-    network, state = _network(BCSS, precision), _state(BCSS)
-    patches = _noise(256, 256)
+    network, state = _network(BCSS, precision), state_of(BCSS)
+    patches = noise(256, 256)
     with torch.inference_mode():
         ours = network(patches, ws.Size(128, 128))
     expected = centre(plain_unet(state, patches, (3, 3)), 128, 128)
@@ -128,7 +101,7 @@ def test_faster_arithmetic_stays_near(precision: str, tolerance: float):
 
 
 def test_the_classifier_of_the_encoder_takes_no_part(exact: Exact, monkeypatch: pytest.MonkeyPatch):
-    network, patches = exact[0], _noise(64, 64)
+    network, patches = exact[0], noise(64, 64)
     with torch.inference_mode():
         before = network(patches, ws.Size(32, 32))
         monkeypatch.setattr(network.backbone, "fc", None)
@@ -137,13 +110,13 @@ def test_the_classifier_of_the_encoder_takes_no_part(exact: Exact, monkeypatch: 
 
 def test_a_size_that_does_not_fit_is_named(exact: Exact):
     with pytest.raises(ws.ModelError, match=r"100 x 64 px .* multiples of 32"):
-        exact[0](_noise(64, 112)[:, :, :100], ws.Size(32, 32))
+        exact[0](noise(64, 112)[:, :, :100], ws.Size(32, 32))
 
 
 @pytest.fixture(scope="module")
 def bcss(tmp_path_factory: pytest.TempPathFactory) -> ws.Segmenter:
     path = tmp_path_factory.mktemp("weights") / "bcss.pth"
-    torch.save(weights(_shapes(BCSS)), path)
+    torch.save(weights(shapes_of(BCSS)), path)
     return ws.load_model(BCSS, weights=path, device="cpu", precision="exact")
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from napari_wsiseg.models import Segmenter
     from napari_wsiseg.spec import ModelSpec
 
-_FILES = "TorchScript models (*.pt *.ts *.torchscript);;All files (*)"
+_FILES = "Models (*.onnx *.pt *.ts *.torchscript);;All files (*)"
+_DATA = ".onnx"  # of all model files, the one that holds no program
 _WEIGHTS = "Weights (*.pth *.safetensors);;All files (*)"
 
 
@@ -106,19 +107,20 @@ class ModelsControl(QObject):
 
     def _ask_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self._dialogs, "Open model file", "", _FILES)
-        if not path:
-            return
+        if path and (path.lower().endswith(_DATA) or self._is_trusted(path)):
+            self.open_file(path)
+
+    def _is_trusted(self, path: str) -> bool:
         answer = QMessageBox.question(
             self._dialogs,
             "Open model file",
             f"{Path(path).name} is a program that runs on this machine when it is opened. Open it "
             "only if you trust where it comes from. Open it?",
         )
-        if answer == QMessageBox.StandardButton.Yes:
-            self.open_file(path)
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def open_file(self, path: str) -> None:
-        """Take a model file that the user trusts."""
+        """Take a model file that may be opened."""
         self._section.show_state(
             f"Loading {Path(path).name} ...", needs_weights=False, can_download=False
         )

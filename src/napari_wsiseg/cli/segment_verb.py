@@ -167,6 +167,10 @@ def segment(
         str | None,
         option(_MACHINE, "--precision", metavar="HOW", text="auto, exact, fp32, bf16 or fp16."),
     ] = None,
+    backend: Annotated[
+        str | None,
+        option(_MACHINE, "--backend", metavar="NAME", text="auto, torch or openvino."),
+    ] = None,
     memory_threshold: Annotated[
         float | None,
         option(
@@ -231,6 +235,7 @@ def segment(
             "batch_size": batch_size,
             "device": device,
             "precision": precision,
+            "backend": backend,
             "memory_threshold": memory_threshold,
             "memory_limit": memory_limit,
         },

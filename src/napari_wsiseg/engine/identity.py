@@ -15,6 +15,7 @@ from napari_wsiseg.models import Segmenter, identity
 from napari_wsiseg.notice import RESEARCH_USE
 
 _PACKAGES = ("napari-wsiseg", "numpy", "torch", "zarr", "tifffile", "openslide-python")
+_RUNTIMES = ("openvino", "onnxruntime")
 
 
 def run_values(plan: RunPlan, segmenter: Segmenter) -> dict[str, object]:
@@ -71,11 +72,17 @@ def provenance(plan: RunPlan, segmenter: Segmenter) -> dict[str, object]:
         "device": str(getattr(segmenter, "device", "unknown")),
         "batch_size": plan.batch_size,
         "tissue": None if plan.tissue is None else plan.tissue.parameters,
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in (*_PACKAGES, *_runtime(segmenter))},
         "python": platform.python_version(),
         "system": platform.system(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _runtime(segmenter: Segmenter) -> tuple[str, ...]:
+    """The package that computed in torch's place."""
+    backend = getattr(segmenter, "backend", None)
+    return (backend,) if backend in _RUNTIMES else ()
 
 
 def _version(package: str) -> str:

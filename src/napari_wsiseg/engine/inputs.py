@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.config import Backend, Precision, SegmentationJob
 from napari_wsiseg.errors import JobError, SlideError
 from napari_wsiseg.grid import Mask
 from napari_wsiseg.models import Segmenter, check_stains, load_model, models
@@ -143,34 +143,37 @@ def job_model(
 ) -> Segmenter:
     """The job's model, ready to predict.
 
-    What precision "auto" stands for differs by machine and is settled once: a result to go
-    on with keeps the one that it was begun in.
+    What precision and backend "auto" stand for differs by machine and is settled once: a
+    result to go on with keeps those that it was begun in.
 
     Parameters
     ----------
     job
-        Names model, weights, device and precision.
+        Names model, weights, device, precision and backend.
     prior
         The result to go on with, or None.
     at_hand
-        The job's model, loaded before: handed back where its precision will do.
+        The job's model, loaded before: handed back where its precision and backend will do.
 
     Raises
     ------
     ModelError
-        If it cannot be loaded, or not on this device in this precision.
+        If it cannot be loaded, or not on this device in this precision and backend.
     JobError
         If the job asks for the slide's stains, and it takes none.
     """
     check_stains(job)
-    precision = _settled_precision(job, prior)
-    if at_hand is not None and precision in (job.precision, getattr(at_hand, "precision", None)):
+    settled = _settled(job, prior)
+    if at_hand is not None and all(
+        value in (getattr(job, name), getattr(at_hand, name, None))
+        for name, value in settled.items()
+    ):
         return at_hand
     return load_model(
         job.model,
         weights=job.weights,
         device=job.device,
-        precision=precision,
+        **settled,
         trust=job.trust,
     )
 
@@ -180,12 +183,21 @@ def _is_open(source: SlideSource) -> TypeGuard[Slide]:
     return hasattr(source, "info") and hasattr(source, "read_at")
 
 
-def _settled_precision(job: SegmentationJob, prior: ProbabilityMap | None) -> str:
-    if job.precision != "auto" or prior is None:
-        return job.precision
-    before = prior.info.identity.get("model")
-    settled = before.get("precision") if isinstance(before, dict) else None
-    return settled if isinstance(settled, str) else job.precision
+def _settled(job: SegmentationJob, prior: ProbabilityMap | None) -> dict[str, str]:
+    """The job's precision and backend; for "auto", those of the result to go on with."""
+    asked = {"precision": job.precision, "backend": job.backend}
+    stored = None if prior is None else prior.info.identity.get("model")
+    if not isinstance(stored, dict) or any(
+        value not in ("auto", stored.get(name)) for name, value in asked.items()
+    ):
+        # One that was asked for by name makes it another run, to be settled afresh.
+        return dict(asked)
+    known = {"precision": get_args(Precision), "backend": get_args(Backend)}
+    # Where a model leaves no choice, what it stores may be none.
+    return {
+        name: str(stored[name]) if stored.get(name) in known[name] else value
+        for name, value in asked.items()
+    }
 
 
 def _spec_of(job: SegmentationJob) -> ModelSpec:
@@ -193,4 +205,10 @@ def _spec_of(job: SegmentationJob) -> ModelSpec:
     known = models()
     if job.model in known:
         return known[job.model]
-    return load_model(job.model, weights=job.weights, device=job.device, trust=job.trust).spec
+    return load_model(
+        job.model,
+        weights=job.weights,
+        device=job.device,
+        backend=job.backend,
+        trust=job.trust,
+    ).spec

@@ -14,14 +14,18 @@ from napari_wsiseg.models.zoo import Entry, entry
 if TYPE_CHECKING:
     import torch
 
-    from napari_wsiseg.models.hardware import Precision
+    from napari_wsiseg.models.hardware import Backend, Precision
 
-_SCRIPTED = {".pt", ".ts", ".torchscript"}
+_ONNX = ".onnx"
+_FILES = {_ONNX, ".pt", ".ts", ".torchscript"}
 # Measured on the CPU, patches of 576 to 1536 px: 300 to 400 in float32, 60 to 140 in bfloat16.
-_UNET_BYTES_PER_PIXEL = {"exact": 400, "fp32": 400, "bf16": 200, "fp16": 200}
+# OpenVINO: 225 and 126, and the weights as it packs them when it is asked first, on 1024 x 1024.
+_UNET_BYTES_PER_PIXEL: dict[Backend, dict[Precision, int]] = {
+    "torch": {"exact": 400, "fp32": 400, "bf16": 200, "fp16": 200},
+    "openvino": {"fp32": 480, "bf16": 320},
+}
 _NAMELESS = "it holds weights and no network; give weights=PATH beside a model's name"
 _UNREADABLE = {
-    ".onnx": "ONNX models cannot be run yet; give a TorchScript file",
     ".pth": _NAMELESS,
     ".safetensors": _NAMELESS,
 }
@@ -33,6 +37,7 @@ def load_model(
     device: str = "auto",
     precision: str = "auto",
     *,
+    backend: str = "auto",
     trust: bool = False,
 ) -> Segmenter:
     """A model, ready to predict.
@@ -40,7 +45,7 @@ def load_model(
     Parameters
     ----------
     name_or_path
-        A name from `models()`, a TorchScript file with its spec beside it, or a
+        A name from `models()`, an ONNX or TorchScript file with its spec beside it, or a
         segmenter, which is handed back as it is.
     weights
         A weights file (.pth, .safetensors) in place of the download; for a stain model
@@ -48,8 +53,12 @@ def load_model(
     device
         "auto", "cpu", "cuda", "cuda:1", "mps".
     precision
-        "auto", "exact", "fp32", "bf16" or "fp16". Stain models and TorchScript files always
+        "auto", "exact", "fp32", "bf16" or "fp16". Stain models and model files always
         compute in float32, or as they were saved.
+    backend
+        What computes a UNet: "auto", "torch" or "openvino" (on the CPU, in "fp32" or "bf16").
+        "auto" is OpenVINO where it is installed, on an x86-64 processor. The other models have
+        one each.
     trust
         Allow files that run code when they are loaded (TorchScript).
 
@@ -65,26 +74,28 @@ def load_model(
             f"A {type(name_or_path).__name__} is no model; give a name, a file, or an object with "
             "'spec' and 'predict'."
         )
-    from napari_wsiseg.models.hardware import resolve_device, resolve_precision
+    from napari_wsiseg.models.hardware import resolve_backend, resolve_device, resolve_precision
 
     path = Path(name_or_path)
     suffix = path.suffix.lower()
     if suffix in _UNREADABLE:
         raise ModelError(f"{path} cannot be loaded: {_UNREADABLE[suffix]}.")
-    scripted = suffix in _SCRIPTED
-    known = None if scripted else entry(str(name_or_path))
-    place = resolve_device(device)
+    in_file = suffix in _FILES
+    known = None if in_file else entry(str(name_or_path))
+    on_cpu = device == "auto" and (backend == "openvino" or suffix == _ONNX)
+    place = resolve_device("cpu" if on_cpu else device)
     number = resolve_precision(precision, place)
+    runtime = resolve_backend(backend, place, number)
+    if known is not None and not known.measures_stains:
+        source = None if weights is None else Path(weights)
+        return _load_unet(known, source, place, number, runtime)
+    if backend not in ("auto", "torch") or (backend == "torch" and suffix == _ONNX):
+        own = "ONNX Runtime" if suffix == _ONNX else "torch"
+        raise ModelError(f"{name_or_path} is computed by {own}; leave out backend={backend!r}.")
     if known is None:
-        if weights is not None:
-            raise ModelError(f"{path} holds its own weights; leave out weights={str(weights)!r}.")
-        from napari_wsiseg.models.scripted import load_scripted
-
-        return load_scripted(path, place, trust=trust)
-    if known.measures_stains:
-        stains = None if weights is None else StainVectors.from_yaml(Path(weights))
-        return stain_model(known.spec.name, stains, device)
-    return _load_unet(known, None if weights is None else Path(weights), place, number)
+        return _load_file(path, weights, place, trust=trust)
+    stains = None if weights is None else StainVectors.from_yaml(Path(weights))
+    return stain_model(known.spec.name, stains, device)
 
 
 def stain_model(name: str, stains: StainVectors | None = None, device: str = "auto") -> Segmenter:
@@ -114,12 +125,30 @@ def stain_model(name: str, stains: StainVectors | None = None, device: str = "au
     return StainSegmenter(known, resolve_device(device), stains)
 
 
+def _load_file(
+    path: Path, weights: str | Path | None, device: torch.device, *, trust: bool
+) -> Segmenter:
+    if weights is not None:
+        raise ModelError(f"{path} holds its own weights; leave out weights={str(weights)!r}.")
+    if path.suffix.lower() != _ONNX:
+        from napari_wsiseg.models.scripted import load_scripted
+
+        return load_scripted(path, device, trust=trust)
+    if device.type != "cpu":
+        raise ModelError(
+            f"ONNX files run on the CPU, not on {str(device)!r}; choose device auto or cpu."
+        )
+    from napari_wsiseg.models.onnx import load_onnx
+
+    return load_onnx(path)
+
+
 def _load_unet(
-    known: Entry, weights: Path | None, device: torch.device, precision: Precision
+    known: Entry, weights: Path | None, device: torch.device, precision: Precision, backend: Backend
 ) -> Segmenter:
     import torch
 
-    from napari_wsiseg.models.networks import TorchSegmenter, prepare
+    from napari_wsiseg.models.networks import CentreNetwork, TorchSegmenter, prepare
     from napari_wsiseg.models.unet import UNet
 
     spec = known.spec
@@ -129,11 +158,19 @@ def _load_unet(
     with torch.device("meta"):
         network = UNet(len(spec.classes), known.decoder_block)
     load_strictly(network, state, path, spec.name)
+    ready: CentreNetwork
+    if backend == "openvino":
+        from napari_wsiseg.models.openvino import OpenVinoNetwork
+
+        ready = OpenVinoNetwork(network, precision)
+    else:
+        ready = prepare(network, device, precision)
     return TorchSegmenter(
         spec,
-        prepare(network, device, precision),
+        ready,
         device,
         precision,
+        backend=backend,
         weights_sha256=sha256(path),
-        bytes_per_pixel=_UNET_BYTES_PER_PIXEL[precision],
+        bytes_per_pixel=_UNET_BYTES_PER_PIXEL[backend][precision],
     )

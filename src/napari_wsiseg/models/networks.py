@@ -43,6 +43,8 @@ class TorchSegmenter:
         Where it computes.
     precision
         In what it computes.
+    backend
+        What computes: torch, or what takes torch's tensors in its place.
     weights_sha256
         Digest of the weights file, or None where there is none.
     parameters
@@ -51,8 +53,6 @@ class TorchSegmenter:
         Memory that a call takes for itself, per input pixel; None: unknown.
     """
 
-    backend = "torch"
-
     def __init__(
         self,
         spec: ModelSpec,
@@ -60,6 +60,7 @@ class TorchSegmenter:
         device: torch.device,
         precision: Precision,
         *,
+        backend: str = "torch",
         weights_sha256: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         bytes_per_pixel: int | None = None,
@@ -69,6 +70,7 @@ class TorchSegmenter:
         self.network = network
         self.device = str(device)
         self.precision = precision
+        self.backend = backend
         self.weights_sha256 = weights_sha256
         self.parameters = dict(parameters or {})
 

@@ -65,7 +65,7 @@ class ModelSection(Section):
         self.models.chosen.connect(self.model_chosen)
         self.open = button(
             "Open model file ...",
-            "A TorchScript file (.pt, .ts) with its description beside it.",
+            "An ONNX or TorchScript file (.onnx, .pt, .ts) with its description beside it.",
             self.file_asked.emit,
         )
         self.rows.addWidget(self.models)
