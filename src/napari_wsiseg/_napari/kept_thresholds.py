@@ -9,7 +9,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from napari_wsiseg.errors import JobError
-from napari_wsiseg.labels import MODELS_OWN, load_preset, save_preset
 
 if TYPE_CHECKING:
     from napari_wsiseg.labels import DecisionRule
@@ -22,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 def kept_rule(pm: ProbabilityMap) -> DecisionRule:
     """The thresholds that were chosen for a result last; the model's own where none were."""
+    # Late: napari loads this with its menus, and Zarr with it.
+    from napari_wsiseg.labels import MODELS_OWN, load_preset
+
     if pm.path is None or not (pm.path / FILE).is_file():
         return MODELS_OWN
     try:
@@ -33,6 +35,8 @@ def kept_rule(pm: ProbabilityMap) -> DecisionRule:
 
 def keep_rule(pm: ProbabilityMap, rule: DecisionRule) -> None:
     """Keep the thresholds for the next time; results on read-only drives keep none."""
+    from napari_wsiseg.labels import save_preset
+
     if pm.path is None or not pm.path.is_dir():
         return
     try:
