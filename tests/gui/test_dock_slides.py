@@ -92,12 +92,17 @@ def test_a_scale_that_is_given_stays(driver: Driver, make_slide) -> None:
     layer = dock.slides.current.layer
     np.testing.assert_allclose(layer.scale, 0.4)
     assert str(layer.units[0]) == "micrometer"
-    assert not section.mpp.isVisible()
+    # It was mistyped.
+    driver.type(section.mpp.lineEdit(), "0.5")
+    driver.click(section.give)
+    driver.wait(lambda: "0.5 µm/px, as given" in section.about.text())
+    driver.wait_for_slide("plain")
+    np.testing.assert_allclose(layer.scale, 0.5)
     # Away to another slide, and back.
     driver.open(make_slide("other.svs"))
     driver.choose(section.layers, "plain")
     driver.wait_for_slide("plain")
-    assert "0.4 µm/px, as given" in section.about.text()
+    assert "0.5 µm/px, as given" in section.about.text()
     driver.segment()
     driver.wait_for_end("Done")
     assert "mm²" in areas(driver)
