@@ -19,6 +19,8 @@ class Peak:
     ----------
     bytes
         The most that was held above what was held at the start.
+    curve
+        (seconds since the start, bytes above it) of every look, a hundred a second.
     seconds, processor_seconds
         How long it took, and how long the processors worked on it: on a machine with other
         work, the second is the steadier.
@@ -26,6 +28,7 @@ class Peak:
 
     def __init__(self) -> None:
         self.bytes, self.seconds, self.processor_seconds = 0, 0.0, 0.0
+        self.curve: list[tuple[float, int]] = []
         self._stop = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
@@ -48,4 +51,6 @@ class Peak:
 
     def _sample(self) -> None:
         while not self._stop.wait(_LOOK):
-            self.bytes = max(self.bytes, own_memory() - self._before)
+            held = own_memory() - self._before
+            self.curve.append((time.perf_counter() - self._start, held))
+            self.bytes = max(self.bytes, held)

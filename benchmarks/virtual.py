@@ -86,5 +86,5 @@ class TrivialModel:
         """(N, H, W, 3) uint8 -> (N, 5, H, W) float32."""
         import torch
 
-        rgb = patches.permute(0, 3, 1, 2).float() / 255
-        return torch.cat([rgb / 3, rgb[:, :2].neg().add(1) / 3], dim=1)
+        rgb = patches.permute(0, 3, 1, 2).contiguous().float() / 255
+        return torch.cat([rgb, 1 - rgb[:, :2]], dim=1).softmax(1)

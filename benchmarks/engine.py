@@ -1,0 +1,346 @@
+"""The engine beside what no engine can do without: time, memory, start-up.
+
+    ./scripts/bench                    the tables, as Markdown, and the plot of memory
+    ./scripts/bench --quick            the same questions on small slides, in about a minute
+    ./scripts/bench --only time half   the tables whose names are given
+
+Limits and engine run in one process, in turns, with the same settings; a ratio is that of the
+wall clock within one turn, its spread that of the turns. Each case has a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+WIDTHS, HEIGHT = (8000, 16000, 32000), 4000
+QUICK_WIDTHS, QUICK_HEIGHT = (4000, 8000), 2000
+MEMORY_WIDTH, MEMORY_HEIGHTS = 16000, (8000, 16000, 32000)
+QUICK_MEMORY_WIDTH, QUICK_MEMORY_HEIGHTS = 4000, (2000, 4000)
+CURVE_WIDTHS, CURVE_HEIGHT = (4000, 8000, 16000, 32000, 64000, 100000), 1024
+LIMIT = "300 MB"
+_HELD = 32
+"""Patches that the model's loop goes round."""
+
+
+def turns_of_time(slide: str, rounds: int, plain: bool) -> dict[str, Any]:
+    """Limits and engine in turns on a slide that is tissue all over; the first turn warms up."""
+    from limits import decode_once, model_only, patches_in_memory, plain_loop, timed, write_once
+    from virtual import TrivialModel
+
+    from napari_wsiseg.config import SegmentationJob
+    from napari_wsiseg.engine import plan, run
+    from napari_wsiseg.slides import open_slide
+
+    path, model, turns = Path(slide), TrivialModel(), []
+    with tempfile.TemporaryDirectory() as folder, open_slide(path) as opened:
+        settled = plan(SegmentationJob(tissue="none"), opened, model)
+        patches = patches_in_memory(opened, settled.grid, _HELD)
+        for number in range(rounds + 1):
+            job = SegmentationJob(output=Path(folder) / f"{number}.ome.zarr", tissue="none")
+            written = Path(folder) / f"{number}"
+            written.mkdir()
+            results: list[Any] = []
+            turn = {
+                "decode": decode_once(path),
+                "model": model_only(model, patches, settled.batch_size, settled.patches),
+                "engine": timed(lambda job=job, to=results: to.append(run(job, opened, model))),
+                "write": write_once(results[0], written),
+            }
+            turns.append({name: vars(cost) for name, cost in turn.items()})
+        loop = vars(plain_loop(opened, model, settled.grid)) if plain else None
+    return {"patches": settled.patches, "turns": turns[1:], "plain": loop}
+
+
+def turns_of_tissue(whole: str, half: str, rounds: int) -> dict[str, Any]:
+    """A slide of tissue and one that is half glass, in turns, with the tissue found by itself."""
+    from limits import timed
+    from virtual import TrivialModel
+
+    from napari_wsiseg.config import SegmentationJob
+    from napari_wsiseg.engine import plan, run
+
+    model, turns = TrivialModel(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds + 1):
+            turn = {}
+            for name, path in (("whole", whole), ("half", half)):
+                output = Path(folder) / f"{name}{number}.ome.zarr"
+                job = SegmentationJob(slide=Path(path), output=output)
+                turn[name] = vars(timed(lambda job=job: run(job, model=model)))
+            turns.append(turn)
+        patches = {
+            name: plan(SegmentationJob(slide=Path(path)), model=model).patches
+            for name, path in (("whole", whole), ("half", half))
+        }
+    return {"patches": patches, "turns": turns[1:]}
+
+
+def turns_of_unet(slide: str, rounds: int) -> dict[str, Any]:
+    """The BCSS UNet alone on patches in memory and in the engine, as quick as it gets here."""
+    import torch
+    from limits import model_only, patches_in_memory, timed
+    from unet_weights import write_weights
+
+    from napari_wsiseg.config import SegmentationJob
+    from napari_wsiseg.engine import plan, run
+    from napari_wsiseg.models import load_model, with_shapes
+    from napari_wsiseg.slides import open_slide
+
+    torch.manual_seed(0)
+    turns = []
+    with tempfile.TemporaryDirectory() as folder, open_slide(Path(slide), mpp=0.25) as opened:
+        weights = write_weights(Path(folder) / "weights.pth")
+        model = load_model("fcn_resnet50_unet-bcss", weights=weights, precision="auto")
+        settled = plan(SegmentationJob(tissue="none"), opened, model)
+        grid = settled.grid
+        fitted = with_shapes(model, grid.patch_input, grid.patch_output)
+        patches = patches_in_memory(opened, grid, settled.patches)
+        for number in range(rounds + 1):
+            job = SegmentationJob(output=Path(folder) / f"{number}.ome.zarr", tissue="none")
+            alone = model_only(fitted, patches, settled.batch_size, settled.patches)
+            whole = timed(lambda job=job: run(job, opened, model))
+            turns.append({"model": vars(alone), "engine": vars(whole)})
+    return {
+        "patches": settled.patches,
+        "patch": f"{grid.patch_input} -> {grid.patch_output}",
+        "precision": getattr(model, "precision", ""),
+        "turns": turns[1:],
+    }
+
+
+def memory(slide: str | list[int], limit: str | None) -> dict[str, Any]:
+    """Peak memory of a run above the loaded program; a slide's file, or a computed one's size."""
+    from peak import Peak
+    from virtual import TrivialModel, VirtualSlide
+
+    from napari_wsiseg.config import SegmentationJob
+    from napari_wsiseg.engine import plan, run
+    from napari_wsiseg.geometry import Size
+    from napari_wsiseg.slides import open_slide
+
+    model = TrivialModel()
+    opened = open_slide(Path(slide)) if isinstance(slide, str) else VirtualSlide(Size(*slide))
+    with tempfile.TemporaryDirectory() as folder, opened:
+        output = Path(folder) / "a.ome.zarr"
+        job = SegmentationJob(output=output, tissue="none", memory_limit=limit)
+        settled = plan(job, opened, model)
+        with Peak() as peak:
+            result = run(job, opened, model)
+        digest = hashlib.sha256()
+        for file in sorted(output.rglob("c/**/*")):
+            if file.is_file():
+                digest.update(f"{file.relative_to(output)}".encode() + file.read_bytes())
+        return {
+            "peak_mb": peak.bytes / 1e6,
+            "plan_mb": settled.memory_bytes / 1e6,
+            "patches": settled.patches,
+            "seconds": peak.seconds,
+            "spilled": bool(result.provenance.get("spilled")),
+            "bits": digest.hexdigest()[:16],
+            "curve": peak.curve[:: max(1, len(peak.curve) // 400)],
+        }
+
+
+CASES: dict[str, Callable[..., dict[str, Any]]] = {
+    "time": turns_of_time,
+    "tissue": turns_of_tissue,
+    "unet": turns_of_unet,
+    "memory": memory,
+}
+
+
+def in_own_process(case: str, *arguments: object) -> dict[str, Any]:
+    """What a case of this script answers in a process of its own."""
+    command = [sys.executable, __file__, "--case", case, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+class Slides:
+    """Makes slides when they are asked for, and keeps them while the tables are made."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def __call__(self, width: int, height: int, *, half: bool = False) -> str:
+        from tiled_slide import write
+
+        from napari_wsiseg.geometry import Size
+
+        path = self._folder / f"{width}x{height}{'-half' if half else ''}.tif"
+        if not path.exists():
+            write(path, Size(height, width), half=half)
+        return str(path)
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Median, least and greatest."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def time_table(slides: Slides, quick: bool, rounds: int) -> None:
+    widths, height = (QUICK_WIDTHS, QUICK_HEIGHT) if quick else (WIDTHS, HEIGHT)
+    print("\n| wide | patches | decode | model | write | limit | engine | engine / limit |", end="")
+    print(" processor time / limit's | plain loop |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---|---|---:|")
+    for width in widths:
+        case = in_own_process("time", slides(width, height), rounds, width == widths[0])
+        each = 1e3 / case["patches"]
+        parts = ("decode", "model", "write")
+        ratios = {}
+        cells = [
+            f"{each * median(turn[part]['wall'] for turn in case['turns']):.2f}" for part in parts
+        ]
+        limits = [sum(turn[part]["wall"] for part in parts) for turn in case["turns"]]
+        engine = [turn["engine"]["wall"] for turn in case["turns"]]
+        cells += [f"{each * median(limits):.2f}", f"{each * median(engine):.2f}"]
+        for kind in ("wall", "processor"):
+            ratios[kind] = [
+                turn["engine"][kind] / sum(turn[part][kind] for part in parts)
+                for turn in case["turns"]
+            ]
+        plain = f"{each * case['plain']['wall']:.2f}" if case["plain"] else ""
+        cells += [spread(ratios["wall"]), spread(ratios["processor"]), plain]
+        print(f"| {width} | {case['patches']} | {' | '.join(cells)} |", flush=True)
+    print("\nms a patch on the wall clock.")
+
+
+def half_table(slides: Slides, quick: bool, rounds: int) -> None:
+    width, height = (QUICK_WIDTHS[-1], QUICK_HEIGHT) if quick else (WIDTHS[1], 2 * HEIGHT)
+    case = in_own_process("tissue", slides(width, height), slides(width, height, half=True), rounds)
+    print("\n| tissue, found by itself | patches | s | half / whole |\n|---|---:|---:|---|")
+    for name in ("whole", "half"):
+        seconds = [turn[name]["wall"] for turn in case["turns"]]
+        ratios = [turn["half"]["wall"] / turn["whole"]["wall"] for turn in case["turns"]]
+        cell = spread(ratios) if name == "half" else ""
+        print(f"| {name} | {case['patches'][name]} | {median(seconds):.2f} | {cell} |", flush=True)
+
+
+def unet_table(slides: Slides, quick: bool, rounds: int) -> None:
+    side = 2000 if quick else 6000
+    case = in_own_process("unet", slides(side, side), max(1, rounds // 2))
+    ratios = [turn["engine"]["wall"] / turn["model"]["wall"] for turn in case["turns"]]
+    alone = median(turn["model"]["wall"] for turn in case["turns"])
+    whole = median(turn["engine"]["wall"] for turn in case["turns"])
+    print("\n| UNet | patches | model only, s | engine, s | engine / model |")
+    print("|---|---:|---:|---:|---|")
+    print(
+        f"| {case['precision']}, {case['patch']} | {case['patches']} | {alone:.1f} | {whole:.1f} "
+        f"| {spread(ratios, 3)} |",
+        flush=True,
+    )
+
+
+def memory_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: ARG001 - as the others
+    from memory_plot import draw
+
+    width = QUICK_MEMORY_WIDTH if quick else MEMORY_WIDTH
+    heights = QUICK_MEMORY_HEIGHTS if quick else MEMORY_HEIGHTS
+    print("\n| slide | limit | peak MB | plan MB | ms a patch | went to disk | bits |")
+    print("|---|---|---:|---:|---:|---|---|")
+    curves = {}
+    for height, limit in [*((height, None) for height in heights), (heights[0], LIMIT)]:
+        case = in_own_process("memory", slides(width, height), limit)
+        _memory_row(f"{width} x {height}", limit, case)
+        curves[f"{width} x {height}, {limit or 'no limit'}"] = case["curve"]
+    peaks = {}
+    for wide in CURVE_WIDTHS[:2] if quick else CURVE_WIDTHS:
+        case = in_own_process("memory", [CURVE_HEIGHT, wide], None)
+        _memory_row(f"{wide} x {CURVE_HEIGHT}, computed", None, case)
+        peaks[wide] = (case["peak_mb"], case["plan_mb"])
+    target = Path(__file__).parent / "results" / "engine-memory.png"
+    if not quick:
+        draw(curves, peaks, target)
+
+
+def _memory_row(name: str, limit: str | None, case: dict[str, Any]) -> None:
+    print(
+        f"| {name} | {limit or ''} | {case['peak_mb']:.0f} | {case['plan_mb']:.0f} "
+        f"| {1e3 * case['seconds'] / case['patches']:.2f} "
+        f"| {'yes' if case['spilled'] else ''} | {case['bits']} |",
+        flush=True,
+    )
+
+
+def start_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: ARG001 - as the others
+    slide = slides(QUICK_WIDTHS[0], QUICK_HEIGHT)
+    print("\n| start-up | s, of 5 |\n|---|---|")
+    for name, arguments in (
+        ("python alone", ["-c", "pass"]),
+        ("import napari_wsiseg", ["-c", "import napari_wsiseg"]),
+        ("napari-wsiseg info SLIDE", ["-m", "napari_wsiseg", "info", slide]),
+    ):
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            seconds.append(time.perf_counter() - start)
+        print(f"| {name} | {spread(seconds)} |", flush=True)
+
+
+TABLES = {
+    "time": time_table,
+    "half": half_table,
+    "unet": unet_table,
+    "memory": memory_table,
+    "start": start_table,
+}
+
+
+def machine() -> str:
+    """Processor, cores, memory and versions."""
+    import psutil
+    import torch
+
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].partition(":")[2].strip() if lines else name
+    gigabytes = psutil.virtual_memory().total / 1e9
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return (
+        f"{name}, {os.cpu_count()} cores, {gigabytes:.0f} GB, {platform.system()}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads; load {load:.1f} at the start."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="small slides, two turns")
+    parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--rounds", type=int, help="turns that count (5; 2 with --quick)")
+    parser.add_argument("--slides", type=Path, help="keep the slides here for the next time")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.case:
+        name, arguments = given.case
+        print(json.dumps(CASES[name](*json.loads(arguments))))
+        return
+    print(machine())
+    rounds = given.rounds or (2 if given.quick else 5)
+    with tempfile.TemporaryDirectory() as folder:
+        slides = Slides(given.slides or Path(folder))
+        for name in given.only:
+            TABLES[name](slides, given.quick, rounds)
+
+
+if __name__ == "__main__":
+    main()
