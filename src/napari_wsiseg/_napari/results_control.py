@@ -50,11 +50,11 @@ class ResultsControl(QObject):
         self._chunks = 0
         self._looking = QTimer(self)
         self._looking.setInterval(_LOOK_MS)
-        self._without_scores: list[ResultLayers] = []
+        self._begun: list[ResultLayers] = []
         self._next_turn = QTimer(self)
         self._next_turn.setSingleShot(True)
         self._next_turn.setInterval(_NEXT_TURN_MS)
-        self._next_turn.timeout.connect(self._add_scores)
+        self._next_turn.timeout.connect(self._go_on)
         self._looking.timeout.connect(self._look)
         section.open_asked.connect(self._ask_result)
         section.result_chosen.connect(self._choose)
@@ -132,19 +132,23 @@ class ResultsControl(QObject):
             self._forget(earlier)
             earlier.remove_from(self._context.viewer)
         layers.lie_over(slide.layer)
-        self._add(layers)
+        self._results.append(layers)
+        self._begun.append(layers)
         layers.add_labels_to(self._context.viewer)
-        self._choose(layers)
-        # In a turn of its own: what can be clicked stays so.
-        self._without_scores.append(layers)
         self._next_turn.start()
         return layers
 
-    def _add_scores(self) -> None:
-        begun, self._without_scores = self._without_scores, []
-        for layers in begun:
+    def _go_on(self) -> None:
+        """What is left to do for a map that has begun, a part a turn: the window stays usable."""
+        layers = self._begun[0]
+        if layers in self._results and layers is not self.current:
+            self._choose(layers)
+        else:
+            del self._begun[0]
             if layers in self._results:
                 layers.add_scores_to(self._context.viewer)
+        if self._begun:
+            self._next_turn.start()
 
     def _look(self) -> None:
         """Refresh where the map has grown: rows are written beside the run's steps."""
@@ -202,7 +206,7 @@ class ResultsControl(QObject):
 
     def _on_active(self, event: Any) -> None:
         layers = None if event.value is None else result_of(event.value)
-        if layers is not None and layers in self._results:
+        if layers is not None and layers in self._results and layers not in self._begun:
             self._make_current(layers)
 
     def _make_current(self, layers: ResultLayers | None) -> None:

@@ -180,7 +180,6 @@ class RunsControl(QObject):
             self.runner.pause()
         self.progressed.emit(self._slide, step)
         if is_first:
-            self._show_step()
             self._first_paint.start()
 
     def _after_first_paint(self) -> None:
