@@ -6,6 +6,7 @@ Knows how arrays are indexed; knows neither layers nor windows.
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from types import EllipsisType
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ Index = int | slice | EllipsisType
 Index2D = Index | tuple[Index, ...]
 
 
-class _LazyLevel:
+class _LazyLevel(ABC):
     """One level of a map as a (height, width) array that is read where it is indexed.
 
     Parameters
@@ -42,11 +43,13 @@ class _LazyLevel:
         self.chunks = (chunk, chunk)
 
     @property
+    @abstractmethod
     def dtype(self) -> np.dtype[Any]:
-        raise NotImplementedError
+        """Of a pixel."""
 
+    @abstractmethod
     def _read(self, region: Region) -> NDArray[Any]:
-        raise NotImplementedError
+        """(height, width) pixels of a region inside the level."""
 
     def __getitem__(self, key: Index2D) -> NDArray[Any]:
         (rows, y), (columns, x) = (
