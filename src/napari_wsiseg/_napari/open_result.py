@@ -43,11 +43,8 @@ def open_result(viewer: Viewer, path: Path) -> ResultLayers:
     StoreError
         If there is no result, or it is damaged.
     """
-    from napari_wsiseg._napari.result_layers import ResultLayers
-    from napari_wsiseg.store import ProbabilityMap
-
-    pm = ProbabilityMap.open(path)
-    shown = ResultLayers(pm, _stem(pm, path), kept_rule(pm))
+    shown = _layers_of(path)
+    pm = shown.pm
     shown.add_to(viewer)
     slide_layer = _shown(pm, viewer)
     if slide_layer is not None:
@@ -82,11 +79,8 @@ def result_layer_data(path: Path) -> list[LayerData]:
     StoreError
         If there is no result, or it is damaged.
     """
-    from napari_wsiseg._napari.result_layers import ResultLayers
-    from napari_wsiseg.store import ProbabilityMap
-
-    pm = ProbabilityMap.open(path)
-    shown = ResultLayers(pm, _stem(pm, path), kept_rule(pm))
+    shown = _layers_of(path)
+    pm = shown.pm
     files = _files(pm, path)
     layers: list[LayerData] = []
     if files:
@@ -134,6 +128,16 @@ def _slide(pm: ProbabilityMap) -> dict[str, Any]:
     """What a result says of its slide."""
     slide = pm.provenance.get("slide")
     return slide if isinstance(slide, dict) else {}
+
+
+def _layers_of(path: Path) -> ResultLayers:
+    """The layers of a result, with the thresholds that were chosen for it last."""
+    # Late: napari loads this with its menus, and Zarr with these.
+    from napari_wsiseg._napari.result_layers import ResultLayers
+    from napari_wsiseg.store import ProbabilityMap
+
+    pm = ProbabilityMap.open(path)
+    return ResultLayers(pm, _stem(pm, path), kept_rule(pm))
 
 
 def _stem(pm: ProbabilityMap, path: Path) -> str:
