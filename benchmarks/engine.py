@@ -1,7 +1,7 @@
 """The engine beside what no engine can do without: time, memory, start-up.
 
     ./scripts/bench                    the tables, as Markdown, and the plot of memory
-    ./scripts/bench --quick            the same questions on small slides, in about a minute
+    ./scripts/bench --quick            the same questions on small slides
     ./scripts/bench --only time half   the tables whose names are given
 
 Limits and engine run in one process, in turns, with the same settings; a ratio is that of the

@@ -45,8 +45,8 @@ CREATE TABLE annotations (id INTEGER PRIMARY KEY, key TEXT UNIQUE, objtype TEXT,
 _ROW = "INSERT INTO annotations VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _BOX = "INSERT INTO rtree VALUES (?, ?, ?, ?, ?)"
 _ROW_OF_SIZE = "INSERT INTO annotations VALUES (?, ?, ?, ?, ?, zeroblob(?), ?, ?)"
-# What the toolbox packs with, and the store says of itself. At 6, outlines would be 4 % larger
-# at most, in a quarter of the time; but then a store would not be what it says it is.
+# What the toolbox packs with, and the store says of itself. At 6, outlines are no larger and
+# take a quarter of the time; but then a store would not be what it says it is.
 _LEVEL = 9
 _NAMES = {3: "Polygon", 6: "MultiPolygon"}
 
