@@ -9,6 +9,8 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_wsiseg._napari.priority import give_way
+
 _THREADS = 3
 
 
@@ -34,7 +36,7 @@ class Background(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._pool = ThreadPoolExecutor(_THREADS, "wsiseg-window")
+        self._pool = ThreadPoolExecutor(_THREADS, "wsiseg-window", initializer=give_way)
         self._newest: dict[str, int] = {}
         self._running: set[str] = set()
         self._waiting: dict[str, _Question] = {}

@@ -146,6 +146,7 @@ class SegmentDock(QWidget):
             lambda choice: remember(export_format=choice.format)
         )
         self.runs.progressed.connect(self.results.show_progress)
+        self.results.appearing.appeared.connect(self.runs.go_on)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
         self.results.layers_gone.connect(self._on_layers_gone)
         self.slides.slide_gone.connect(self.runs.cancel)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _OPACITY = 0.4
 _OUTLINE_PX = 2
 _FORGET_COARSEST = "_reset_thumbnail_level_data"
+_BRUSHES = {"polygon", "brush_stroke"}
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -92,6 +93,7 @@ class ResultLayers:
             metadata={METADATA: ResultSource(pm, self)},
         )
         self.labels.editable = False
+        _spare_brushes(self.labels)
         self.scores = Image(
             _levels([self._lazy_scores(level) for level in self._level_numbers]),
             name=f"{name} · probability",
@@ -116,8 +118,8 @@ class ResultLayers:
 
     def add_to(self, viewer: Viewer) -> None:
         """Add both layers to a window, the labels above the scores."""
-        self.add_labels_to(viewer)
         self.add_scores_to(viewer)
+        self.add_labels_to(viewer)
 
     def add_labels_to(self, viewer: Viewer) -> None:
         """Add the labels alone: napari takes 0.1 s for each layer."""
@@ -125,15 +127,11 @@ class ResultLayers:
             viewer.add_layer(self.labels)
 
     def add_scores_to(self, viewer: Viewer) -> None:
-        """Add the scores below the labels, which stay the active layer if they were."""
+        """Add the scores alone, below the labels."""
         layers = viewer.layers
-        if self.scores in layers:
-            return
-        active = layers.selection.active
-        place = layers.index(self.labels) if self.labels in layers else len(layers)
-        layers.insert(place, self.scores)
-        if active is not None:
-            layers.selection.active = active
+        if self.scores not in layers:
+            place = layers.index(self.labels) if self.labels in layers else len(layers)
+            layers.insert(place, self.scores)
 
     def remove_from(self, viewer: Viewer) -> None:
         """Take out of a window what is still there of them."""
@@ -269,6 +267,13 @@ class ResultLayers:
 def _levels(levels: list[Any]) -> Any:
     """What napari calls multiscale; it takes one level as an array only."""
     return levels if len(levels) > 1 else levels[0]
+
+
+def _spare_brushes(labels: Labels) -> None:
+    """Nobody paints here: napari need not make what shows its brushes, a third of 0.1 s."""
+    overlays = getattr(labels, "_overlays", {})
+    for name in _BRUSHES & overlays.keys():
+        overlays[name].visible = False
 
 
 def _class_names(pm: ProbabilityMap) -> dict[str, list[Any]]:

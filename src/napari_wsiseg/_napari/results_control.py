@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
+from napari_wsiseg._napari.appearing import Appearing
 from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.kept_thresholds import keep_rule, kept_rule
 from napari_wsiseg._napari.open_slides import OpenSlide
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 _LOOK_MS = 500
 _MOST_BESIDE = 4
 
-_NEXT_TURN_MS = 50
-
 
 class ResultsControl(QObject):
     """Signals: `current_changed` with `ResultLayers` or None; `rule_changed` with whether it is
     final; `grown`; `layers_gone` with the `ProbabilityMap` whose layers were removed.
+
+    Attributes
+    ----------
+    appearing
+        Shows the layers of a run.
     """
 
     current_changed = Signal(object)
@@ -50,11 +54,7 @@ class ResultsControl(QObject):
         self._chunks = 0
         self._looking = QTimer(self)
         self._looking.setInterval(_LOOK_MS)
-        self._begun: list[ResultLayers] = []
-        self._next_turn = QTimer(self)
-        self._next_turn.setSingleShot(True)
-        self._next_turn.setInterval(_NEXT_TURN_MS)
-        self._next_turn.timeout.connect(self._go_on)
+        self.appearing = Appearing(context.viewer, self._choose, self)
         self._looking.timeout.connect(self._look)
         section.open_asked.connect(self._ask_result)
         section.result_chosen.connect(self._choose)
@@ -77,7 +77,7 @@ class ResultsControl(QObject):
     def close(self) -> None:
         """Listen no more."""
         self._looking.stop()
-        self._next_turn.stop()
+        self.appearing.close()
         viewer = self._context.viewer
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.layers.events.removed.disconnect(self._on_removed)
@@ -133,22 +133,8 @@ class ResultsControl(QObject):
             earlier.remove_from(self._context.viewer)
         layers.lie_over(slide.layer)
         self._results.append(layers)
-        self._begun.append(layers)
-        layers.add_labels_to(self._context.viewer)
-        self._next_turn.start()
+        self.appearing.start(layers)
         return layers
-
-    def _go_on(self) -> None:
-        """What is left to do for a map that has begun, a part a turn: the window stays usable."""
-        layers = self._begun[0]
-        if layers in self._results and layers is not self.current:
-            self._choose(layers)
-        else:
-            del self._begun[0]
-            if layers in self._results:
-                layers.add_scores_to(self._context.viewer)
-        if self._begun:
-            self._next_turn.start()
 
     def _look(self) -> None:
         """Refresh where the map has grown: rows are written beside the run's steps."""
@@ -198,6 +184,7 @@ class ResultsControl(QObject):
     def _forget(self, layers: ResultLayers) -> None:
         self._stop_beside()
         self._results.remove(layers)
+        self.appearing.forget(layers)
         if self._growing is layers:
             self._growing = None
         if self.current is layers:
@@ -206,7 +193,7 @@ class ResultsControl(QObject):
 
     def _on_active(self, event: Any) -> None:
         layers = None if event.value is None else result_of(event.value)
-        if layers is not None and layers in self._results and layers not in self._begun:
+        if layers in self._results and not self.appearing.is_on_its_way(layers):
             self._make_current(layers)
 
     def _make_current(self, layers: ResultLayers | None) -> None:
@@ -228,6 +215,7 @@ class ResultsControl(QObject):
     def _choose(self, layers: ResultLayers) -> None:
         """Look at this result: of those of one slide that lie over each other, no other shows."""
         self._make_current(layers)
+        layers.labels.visible = True
         if self._beside.is_on:
             return
         for other in self._of_slide(layers):
@@ -296,6 +284,7 @@ class ResultsControl(QObject):
 
     def _on_heatmap(self, index: int | None) -> None:
         if self.current is not None:
+            self.appearing.finish()
             self.current.show_scores(index)
 
     def _on_outline(self, outline: bool) -> None:

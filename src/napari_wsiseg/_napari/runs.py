@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from napari_wsiseg._napari.priority import give_way
 from napari_wsiseg._napari.switch import Switch
 from napari_wsiseg.errors import InferenceError, WsisegError, reason
 
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from napari_wsiseg.slides import Slide
     from napari_wsiseg.store import ProbabilityMap
     from napari_wsiseg.tissue import TissueMask
-
-
-# Of a thread of the run, on Linux: the window's have 0.
-_NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -91,7 +86,7 @@ def run_steps(
     """
     result: ProbabilityMap | None = None
     try:
-        _give_way_to_the_window()
+        _leave_a_core_to_the_window()
         yield Doing("Loading the model ...")
         model = request.load_model()
         if not switch.passes():
@@ -118,6 +113,30 @@ def run_steps(
         return RunEnd("failed", result, told(error))
 
 
+def watched_steps(
+    request: RunRequest, switch: Switch
+) -> Generator[Doing | RunPlan | Progress, None, RunEnd]:
+    """`run_steps`, held when there is something to show, until the window has shown it.
+
+    Beside a run that takes the window three times as long.
+    """
+    from napari_wsiseg.engine import Progress
+
+    steps = run_steps(request, switch)
+    shown = False
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                end: RunEnd = stop.value
+                return end
+            if isinstance(step, Progress) and not shown:
+                shown = True
+                switch.hold()
+            yield step
+
+
 def told(
     error: BaseException,
     kind: type[WsisegError] = InferenceError,
@@ -141,16 +160,10 @@ def _planned(request: RunRequest, model: Segmenter) -> RunPlan:
     return plan_in(request.folder, request.job, request.slide, model, request.tissue)
 
 
-def _give_way_to_the_window() -> None:
-    """One core stays the window's, and threads of the run, this one's too, wait for it.
-
-    Measured on two cores: without, its event loop waited for half a second.
-    """
+def _leave_a_core_to_the_window() -> None:
+    """Measured on two cores: without, its event loop waited for half a second."""
     with suppress(ImportError):
         import torch
 
         torch.set_num_threads(max((os.cpu_count() or 2) - 1, 1))
-    if sys.platform == "linux":
-        # There each thread has its own; those that this one starts take it over.
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    give_way()

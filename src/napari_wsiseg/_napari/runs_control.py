@@ -13,6 +13,7 @@ from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.open_slides import OpenSlide, view_region
+from napari_wsiseg._napari.priority import WindowFirst
 from napari_wsiseg._napari.run_words import (
     ended_words,
     foretold_words,
@@ -20,7 +21,7 @@ from napari_wsiseg._napari.run_words import (
     unreachable_words,
 )
 from napari_wsiseg._napari.runner import Runner
-from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, run_steps
+from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, watched_steps
 from napari_wsiseg._napari.sections.resolution import ResolutionSection
 from napari_wsiseg._napari.sections.run import RunSection
 from napari_wsiseg._napari.slides_control import SlidesControl
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 _SETTLING_MS = 250
 _TICK_MS = 200
-_FIRST_PAINT_MS = 250
 _MOST_WARNINGS = 3
 
 
@@ -55,9 +55,10 @@ class RunsControl(QObject):
         super().__init__(section)
         self._context, self._section, self._resolution = context, section, resolution
         self._slides, self._models, self._shelf = slides, models, shelf
-        self.runner: Runner[RunRequest] = Runner(run_steps, self)
+        self.runner: Runner[RunRequest] = Runner(watched_steps, self)
         self.runner.stepped.connect(self._on_step)
         self.runner.ended.connect(self._on_end)
+        self._window_first = WindowFirst()
         self.spilled = False
         self._slide: OpenSlide | None = None
         self._bar: Any = None
@@ -73,10 +74,6 @@ class RunsControl(QObject):
         self._settling.setSingleShot(True)
         self._settling.setInterval(_SETTLING_MS)
         self._settling.timeout.connect(self._foretell)
-        self._first_paint = QTimer(self)
-        self._first_paint.setSingleShot(True)
-        self._first_paint.setInterval(_FIRST_PAINT_MS)
-        self._first_paint.timeout.connect(self._after_first_paint)
         self._ticking = QTimer(self)
         self._ticking.setInterval(_TICK_MS)
         self._ticking.timeout.connect(self._show_step)
@@ -112,6 +109,7 @@ class RunsControl(QObject):
             lambda: self._shelf.take(job),
         )
         if self.runner.start(request):
+            self._window_first.on()
             self._slides.hold(found)
             self._slide, self._warnings, self.spilled = found, [], False
             self._section.show_running()
@@ -145,6 +143,7 @@ class RunsControl(QObject):
         self._context.panel.events.disconnect(self.reconsider)
         self.runner.cancel()
         self._close_bar()
+        self._window_first.off()
 
     def _pause(self) -> None:
         self._is_paused = True
@@ -174,15 +173,11 @@ class RunsControl(QObject):
             self.spilled = True
         if step.kind == "warning" and step.message:
             self._warn(step.message)
-        is_first, self._step = self._step is None, step
-        if is_first:
-            # Its layers are made and painted now: beside a run that takes three times as long.
-            self.runner.pause()
+        self._step = step
         self.progressed.emit(self._slide, step)
-        if is_first:
-            self._first_paint.start()
 
-    def _after_first_paint(self) -> None:
+    def go_on(self) -> None:
+        """Its layers are there: the run goes on, unless the user holds it."""
         if not self._is_paused:
             self.runner.resume()
 
@@ -210,6 +205,7 @@ class RunsControl(QObject):
         slide, self._slide = self._slide, None
         self._slides.hold(None)
         self._close_bar()
+        self._window_first.off()
         self._show_ready()
         self._section.show_state(ended_words(end))
         if end.error is not None:

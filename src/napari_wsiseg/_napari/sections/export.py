@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QProgressBar, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QWidget
 
 from napari_wsiseg._napari.sections.parts import (
     Choice,
@@ -18,6 +18,7 @@ from napari_wsiseg._napari.sections.parts import (
     note,
     say,
 )
+from napari_wsiseg._napari.sections.progress_bar import ProgressBar
 from napari_wsiseg.export.formats import FORMATS
 
 _PER = {"One outline a class": "class", "One outline an object": "object"}
@@ -88,8 +89,7 @@ class ExportSection(Section):
             "Stop", "Stop the export; nothing half-written stays.", self.stop_asked.emit
         )
         self.row(self.export, self.stop)
-        self.bar = QProgressBar()
-        self.bar.setAccessibleName("Progress of the export")
+        self.bar = ProgressBar("Progress of the export")
         self.rows.addWidget(self.bar)
         self.state = note(name="State of the export")
         self.rows.addWidget(self.state)
@@ -191,8 +191,7 @@ class ExportSection(Section):
         """How far the export is."""
         self.export.setEnabled(False)
         self.stop.show()
-        self.bar.setRange(0, 100)
-        self.bar.setValue(round(100 * part))
+        self.bar.show_part(round(100 * part), 100)
         self.bar.show()
         say(self.state, f"{stage.capitalize()} ...")
 

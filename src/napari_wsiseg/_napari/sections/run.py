@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QProgressBar, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_wsiseg._napari.sections.parts import Section, button, note, say, warn
+from napari_wsiseg._napari.sections.progress_bar import ProgressBar
 
 
 class RunSection(Section):
@@ -30,8 +31,7 @@ class RunSection(Section):
             self.cancel_asked.emit,
         )
         self.row(self.segment, self.pause, self.cancel)
-        self.bar = QProgressBar()
-        self.bar.setAccessibleName("Progress of the run")
+        self.bar = ProgressBar("Progress of the run")
         self.bar.hide()
         self.rows.addWidget(self.bar)
         self.state = note(name="State of the run")
@@ -75,8 +75,7 @@ class RunSection(Section):
 
     def show_progress(self, done: int, total: int) -> None:
         """How many patches of how many."""
-        self.bar.setRange(0, max(total, 1))
-        self.bar.setValue(done if total else 1)
+        self.bar.show_part(done, total)
 
     def show_state(self, text: str) -> None:
         """What it is doing, or how it ended."""
