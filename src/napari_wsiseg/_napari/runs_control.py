@@ -281,7 +281,11 @@ class RunsControl(QObject):
 
     def _plan(self, job: SegmentationJob, found: OpenSlide, mask: Any, *, ready: bool) -> RunPlan:
         from napari_wsiseg.engine import plan
+        from napari_wsiseg.engine.naming import plan_in
 
         # A network at work has the processor to itself: its timing would be wrong, and slow it.
-        is_free = ready and self.runner.request is None
-        return plan(job, found.slide, self._shelf.take(job) if is_free else None, mask)
+        if not ready or self.runner.request is not None:
+            return plan(job, found.slide, None, mask)
+        # As the run plans: what an earlier one has done of it is not done again.
+        folder = self._context.panel.output_folder
+        return plan_in(folder, job, found.slide, self._shelf.take(job), mask, foretell=True)

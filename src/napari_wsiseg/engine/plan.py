@@ -146,7 +146,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         tissue_sha256=_tissue_digest(mask, frozen),
         budget=budget,
         need=costs.need(grid, left, batch_size),
-        disk_bytes=costs.disk(grid, int((wanted & (grid.owed > 0)).sum())),
+        disk_bytes=costs.disk(grid, left),
         seconds=None if timing is None else _seconds(timing.now, grid, left),
         stains=stains,
         warnings=_warnings(job, info, downsample, mask, batch_size),
