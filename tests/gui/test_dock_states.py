@@ -11,7 +11,7 @@ import pytest
 import napari_wsiseg as ws
 from gui.dock_driver import Driver
 from napari_wsiseg._napari import models_control
-from napari_wsiseg._napari.kept_thresholds import keep_rule
+from napari_wsiseg._napari.kept_view import keep_hidden, keep_rule
 from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.sections.export import ExportChoice
 from napari_wsiseg.labels import corrections
@@ -43,14 +43,16 @@ def test_a_result_that_is_gone_has_no_areas(done: Driver, told) -> None:
     assert len([text for severity, text in told if "is gone" in text]) == 1
 
 
-def test_thresholds_come_back_without_the_dock_too(make_napari_viewer, result: Path) -> None:
+def test_a_result_looks_as_it_did_without_the_dock_too(make_napari_viewer, result: Path) -> None:
     with ws.ProbabilityMap.open(result) as pm:
         rule = ws.DecisionRule({pm.classes[1]: 0.25})
         keep_rule(pm, rule)
+        keep_hidden(pm, {0})
     viewer = make_napari_viewer()
     viewer.open(result, plugin="napari-wsiseg")
     (labels,) = [layer for layer in viewer.layers if layer.name.endswith("classes")]
     assert result_of(labels).rule == rule
+    assert result_of(labels).hidden == {0}
 
 
 def test_a_device_that_is_no_more_is_not_used(driver: Driver) -> None:

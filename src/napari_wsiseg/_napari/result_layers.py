@@ -185,6 +185,11 @@ class ResultLayers:
         self._live.corrected = CorrectedLabels.open(self.pm) if corrected else None
         self._redraw(self.labels)
 
+    @property
+    def hidden(self) -> frozenset[int]:
+        """Indices of the classes whose labels have no colour."""
+        return frozenset(self._hidden)
+
     def is_shown(self, class_index: int) -> bool:
         """Whether a class's label has its colour."""
         return class_index not in self._hidden

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_wsiseg._napari.context import Context
-from napari_wsiseg._napari.kept_thresholds import keep_rule, kept_rule
+from napari_wsiseg._napari.kept_view import keep_hidden, keep_rule, kept_rule
 from napari_wsiseg._napari.open_slides import OpenSlide
 from napari_wsiseg._napari.result_layers import ResultLayers, result_of
 from napari_wsiseg._napari.sections.result import ResultSection
@@ -216,8 +216,7 @@ class ResultsControl(QObject):
         self._offer()
         if layers is not None:
             spec = layers.pm.spec
-            hidden = [i for i in range(len(spec.classes)) if not layers.is_shown(i)]
-            self._section.show_spec(spec, layers.rule, hidden)
+            self._section.show_spec(spec, layers.rule, layers.hidden)
             self._section.show_display(
                 outline=layers.labels.contour > 0,
                 opacity=round(100 * layers.labels.opacity),
@@ -293,6 +292,7 @@ class ResultsControl(QObject):
     def _on_shown(self, index: int, shown: bool) -> None:
         if self.current is not None:
             self.current.set_shown(index, shown)
+            keep_hidden(self.current.pm, self.current.hidden)
 
     def _on_heatmap(self, index: int | None) -> None:
         if self.current is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -188,7 +188,7 @@ class ResultSection(Section):
             row.set_adjustable(not on)
         self.presets.setEnabled(not on)
 
-    def show_spec(self, spec: ModelSpec, rule: DecisionRule, hidden: Sequence[int]) -> None:
+    def show_spec(self, spec: ModelSpec, rule: DecisionRule, hidden: Container[int]) -> None:
         """A row for each class of this model."""
         clear(self._class_rows)
         self.classes = {}
