@@ -10,6 +10,8 @@ from napari.layers import Image, Shapes
 
 from gui.dock_driver import Driver
 from napari_wsiseg._napari.sections.export import ExportChoice
+from napari_wsiseg.geometry import Region, Size
+from napari_wsiseg.labels import corrections, labels_to_correct
 
 pytestmark = pytest.mark.one_binding
 
@@ -59,3 +61,29 @@ def test_where_none_is_drawn_nothing_is_measured(measured, tmp_path: Path) -> No
     dock.exports.start(ExportChoice("csv"), tmp_path / "areas.csv", overwrite=False)
     assert "no closed shape" in dock.export_section.state.text()
     assert not (tmp_path / "areas.csv").exists()
+
+
+def test_what_is_painted_beside_the_shapes_is_kept_too(measured: Driver) -> None:
+    """Two triangles; their corners, and what lies between them, can be painted as well."""
+    driver, dock = measured, measured.dock
+    corner = np.array([[10, 10], [10, 60], [60, 10]]) - 0.5
+    with driver.viewer.layers["drawn"].events.blocker_all():
+        driver.viewer.layers["drawn"].data = []
+    driver.viewer.layers["drawn"].add_polygons([corner, corner + 100])
+    driver.menu(dock.export_section.correct, "The shapes")
+    driver.wait(dock.export_section.keep.isVisible)
+    painting = dock.corrections._painting
+    assert painting.box == Region(10, 10, Size(150, 150))
+    before = painting.layer.data.copy()
+    other = np.where(before == 1, 2, 1)
+    for place in ((5, 5), (45, 45), (80, 20), (105, 105)):
+        painting.layer.data_setitem(tuple(np.array([i]) for i in place), other[place])
+    driver.click(dock.export_section.keep)
+    driver.wait(lambda: "4 px corrected" in dock.export_section.correction.text())
+    pm = dock.results.current.pm
+    after = labels_to_correct(pm, painting.box)[1]
+    assert [tuple(place) for place in np.argwhere(after != before)] == [
+        (5, 5), (45, 45), (80, 20), (105, 105)
+    ]  # fmt: skip
+    *_, beside = corrections(pm)
+    assert (beside.area, beside.pixels) == (Region(55, 30, Size(36, 26)), 2)

@@ -279,14 +279,21 @@ def _kept(
     box: Region,
     painted: NDArray[np.uint8],
 ) -> int:
-    """Store what was painted in each area; how many pixels changed."""
+    """Store what was painted in each area, and beside them; how many pixels changed."""
     from napari_wsiseg.labels import correct, labels_to_correct
 
-    pixels = 0
-    for area in areas:
-        part, _ = labels_to_correct(pm, area, rule)
+    def keep(area: Region | Polygon, part: Region) -> int:
         cut = painted[part.shifted(-box.top, -box.left).slices]
-        pixels += correct(pm, area, cut, rule).pixels
+        return correct(pm, area, cut, rule).pixels
+
+    pixels = sum(keep(area, labels_to_correct(pm, area, rule)[0]) for area in areas)
+    # The brush does not stop at an outline, and no paint is lost.
+    _, stored = labels_to_correct(pm, box, rule)
+    beside = np.argwhere(painted != stored)
+    if len(beside):
+        (top, left), (bottom, right) = beside.min(0).tolist(), (beside.max(0) + 1).tolist()
+        part = Region.from_bounds(top, left, bottom, right).shifted(box.top, box.left)
+        pixels += keep(part, part)
     return pixels
 
 
