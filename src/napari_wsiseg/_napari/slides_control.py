@@ -176,7 +176,11 @@ class SlidesControl(QObject):
             self._on_slide(slide_for(layer))
             return
         self._context.background.ask(
-            "slide", lambda: slide_for(layer, mpp), self._on_slide, self._on_no_slide
+            "slide",
+            lambda: slide_for(layer, mpp),
+            self._on_slide,
+            self._on_no_slide,
+            OpenSlide.close,
         )
 
     def _on_no_slide(self, error: Exception) -> None:
