@@ -84,9 +84,13 @@ def test_a_model_that_fails(opened, model, told, error, call, word) -> None:
     opened.segment()
     opened.wait_for_end("")
     is_told_once(opened, told, word)
+    outline = opened.dock.where_section.outline
     if call == 1:
         assert not opened.dock.panel.output_folder.exists()
+        assert outline.isChecked()
+        assert not opened.viewer.layers["slide · tissue"].visible, "all of the slide is analysed"
     else:
+        assert not outline.isChecked()
         assert "Segment goes on from there" in opened.dock.run_section.state.text()
         assert "(failed)" in opened.dock.result_section.results.currentText()
     goes_on(opened, model, told)

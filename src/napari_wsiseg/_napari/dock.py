@@ -69,7 +69,7 @@ class SegmentDock(QWidget):
         # napari hands docks a proxy, which refuses what a part of it needs.
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.panel = _remembered()
-        self._closed = False
+        self._closed = self._hid_outline = False
         self._lay_out()
         self.background = Background(self)
         context = Context(viewer, self.panel, self.background)
@@ -140,11 +140,11 @@ class SegmentDock(QWidget):
         self.memory_section.show_threshold(self.panel.memory_threshold)
         self.advanced_section.changed.connect(self._on_advanced)
         self.advanced_section.show_panel(self.panel)
-        self.run_section.segment_asked.connect(self._make_room)
         self.export_section.show_format(read_settings().export_format)
         self.export_section.export_asked.connect(
             lambda choice: remember(export_format=choice.format)
         )
+        self.runs.started.connect(self._make_room)
         self.runs.progressed.connect(self.results.show_progress)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
         self.results.layers_gone.connect(self._on_layers_gone)
@@ -205,6 +205,7 @@ class SegmentDock(QWidget):
 
     def _make_room(self) -> None:
         """While it runs, its progress and its classes are what is looked at."""
+        self._hid_outline = self.where_section.outline.isChecked()
         self.where_section.outline.setChecked(False)
         bar = self._scroll.verticalScrollBar()
         if bar is not None:
@@ -228,8 +229,11 @@ class SegmentDock(QWidget):
 
     def _on_end(self, end: Any) -> None:
         self.results.show_end(end)
-        if end is not None and end.result is not None:
+        if end.result is not None:
             self.areas.measure()
+        elif self._hid_outline:
+            # There are no classes to make room for.
+            self.where_section.outline.setChecked(True)
 
     def _remember(self, *_: object) -> None:
         panel = self.panel

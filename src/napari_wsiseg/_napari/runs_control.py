@@ -38,8 +38,11 @@ _MOST_WARNINGS = 3
 
 
 class RunsControl(QObject):
-    """Signals: `progressed` with the slide and `Progress`; `ended` with the slide and `RunEnd`."""
+    """Signals: `started`; `progressed` with the slide and `Progress`; `ended` with the slide and
+    `RunEnd`.
+    """
 
+    started = Signal()
     progressed = Signal(object, object)
     ended = Signal(object, object)
 
@@ -120,6 +123,7 @@ class RunsControl(QObject):
             self._step, self._is_paused = None, False
             self._ticking.start()
             self._bar = progress(total=0, desc=f"Segmenting {found.name}")
+            self.started.emit()
 
     def _may_replace(self) -> bool:
         """Asked each time: an earlier result cannot be brought back."""

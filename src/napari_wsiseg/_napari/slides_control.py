@@ -295,7 +295,7 @@ class SlidesControl(QObject):
 
     def _show_outline(self, shown: bool) -> None:
         if self._tissue_layer is not None:
-            self._tissue_layer.visible = shown
+            self.show_outline_where(self._context.panel.where)
         elif shown:
             self._draw_tissue()
 
