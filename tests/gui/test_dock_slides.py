@@ -114,8 +114,12 @@ def test_a_scale_that_is_given_stays(driver: Driver, make_slide) -> None:
 
 def test_without_a_scale_areas_are_in_pixels(driver: Driver, make_slide) -> None:
     dock = driver.dock
+    could: list[bool] = []
+    dock.slides.slide_changed.connect(lambda _: could.append(dock.run_section.segment.isEnabled()))
     dock.open_path(make_slide("plain.tif", mpp=None))
     driver.wait_for_tissue("plain")
+    assert could
+    assert not any(could), "not even until the forecast"
     warning = dock.resolution_section.warning
     driver.wait(lambda: "does not say its µm per pixel" in warning.text())
     assert not dock.run_section.segment.isEnabled()

@@ -238,7 +238,16 @@ class RunsControl(QObject):
     def _show_ready(self) -> None:
         if self.runner.request is None:
             ready = self._slides.current is not None and self._models.is_ready
-            self._section.show_idle(ready=ready and not self._problem)
+            # Known at once; the forecast, which may find more, comes when the hand rests.
+            self._section.show_idle(ready=ready and not (self._problem or self._unreachable()))
+
+    def _unreachable(self) -> str:
+        """Why the slide cannot be read at the resolution; empty where it can."""
+        found, spec = self._slides.current, self._models.spec
+        if found is None or spec is None:
+            return ""
+        wanted = self._context.panel.resolution or spec.resolution
+        return unreachable_words(wanted, found.slide.info)
 
     def _view(self, found: OpenSlide) -> Region:
         """What the window shows of the slide."""
@@ -257,9 +266,8 @@ class RunsControl(QObject):
             self._resolution.show_meaning("", str(error))
             return
         spec = self._models.spec
-        self._problem = unreachable_words(job.resolution or spec.resolution, found.slide.info)
-        if self._problem:
-            self._resolution.show_meaning("", self._problem)
+        if unreachable := self._unreachable():
+            self._resolution.show_meaning("", unreachable)
             self._show_ready()
             return
         tissue = self._slides.tissue
