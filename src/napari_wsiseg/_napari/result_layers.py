@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import dask.array as da
     from napari import Viewer
 
+    from napari_wsiseg.errors import StoreError
+
 _OPACITY = 0.4
 _OUTLINE_PX = 2
 _FORGET_COARSEST = "_reset_thumbnail_level_data"
@@ -168,6 +170,10 @@ class ResultLayers:
         """
         self._live.rule = rule
         self._redraw(self.labels)
+
+    def tell(self, error: StoreError) -> None:
+        """Say that the result cannot be read; once, whoever finds it."""
+        self._live.tell(error)
 
     @property
     def is_corrected(self) -> bool:
