@@ -177,7 +177,7 @@ def test_painted_tissue_is_what_is_analysed(driver: Driver, make_slide) -> None:
     assert not tissue[-len(tissue) // 3 :].any()
     # The picture of the mask is found again as it was.
     driver.click(dock.where_section.find_again)
-    assert dock.slides.tissue.mask.any(axis=1).all()
+    assert dock.tissue.mask.mask.any(axis=1).all()
 
 
 def test_two_windows_have_a_dock_each(

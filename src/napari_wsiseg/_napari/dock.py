@@ -18,7 +18,6 @@ from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.corrections_control import CorrectionsControl
 from napari_wsiseg._napari.cursor_control import CursorControl
 from napari_wsiseg._napari.exports_control import ExportsControl
-from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.panel import (
     PanelModel,
@@ -42,6 +41,7 @@ from napari_wsiseg._napari.sections.where import WhereSection
 from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg._napari.slide_layer import tell
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg._napari.tissue_control import TissueControl
 from napari_wsiseg._napari.where_control import WhereControl
 from napari_wsiseg.errors import WsisegError
 from napari_wsiseg.memory import machine_memory, own_memory
@@ -73,12 +73,19 @@ class SegmentDock(QWidget):
         self._lay_out()
         self.background = Background(self)
         context = Context(viewer, self.panel, self.background)
-        shelf = ModelShelf()
-        self.slides = SlidesControl(context, self.slide_section, self.where_section, self)
-        self.models = ModelsControl(context, self.model_section, shelf, self)
+        self.slides = SlidesControl(context, self.slide_section, self)
+        self.tissue = TissueControl(
+            context, self.slide_section, self.where_section, self.slides, self
+        )
+        self.models = ModelsControl(context, self.model_section, self)
         self.where = WhereControl(context, self.where_section, self.slides, self)
         self.runs = RunsControl(
-            context, self.run_section, self.resolution_section, self.slides, self.models, shelf
+            context,
+            self.run_section,
+            self.resolution_section,
+            self.slides,
+            self.tissue,
+            self.models,
         )
         self.results = ResultsControl(context, self.result_section, self)
         self.cursor_line = CursorControl(context, self.result_section, self.results, self)
@@ -177,6 +184,7 @@ class SegmentDock(QWidget):
         self.exports.close()
         self.areas.close()
         self.where.close()
+        self.tissue.close()
         self.corrections.close()
         self.cursor_line.close()
         self.background.close()

@@ -10,7 +10,6 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QMessageBox
 
 from napari_wsiseg._napari.context import Context
-from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.open_slides import OpenSlide, view_region
 from napari_wsiseg._napari.run_words import (
@@ -24,6 +23,7 @@ from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, run_steps
 from napari_wsiseg._napari.sections.resolution import ResolutionSection
 from napari_wsiseg._napari.sections.run import RunSection
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg._napari.tissue_control import TissueControl
 from napari_wsiseg.errors import WsisegError, reason
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class RunsControl(QObject):
         section: RunSection,
         resolution: ResolutionSection,
         slides: SlidesControl,
+        tissue: TissueControl,
         models: ModelsControl,
-        shelf: ModelShelf,
     ) -> None:
         super().__init__(section)
         self._context, self._section, self._resolution = context, section, resolution
-        self._slides, self._models, self._shelf = slides, models, shelf
+        self._slides, self._tissue, self._models = slides, tissue, models
         self.runner: Runner[RunRequest] = Runner(run_steps, self)
         self.runner.stepped.connect(self._on_step)
         self.runner.ended.connect(self._on_end)
@@ -84,7 +84,7 @@ class RunsControl(QObject):
         self._ticking.setInterval(_TICK_MS)
         self._ticking.timeout.connect(self._show_step)
         for signal in (
-            slides.slide_changed, slides.tissue_changed, slides.view_moved, models.changed
+            slides.slide_changed, tissue.changed, slides.view_moved, models.changed
         ):  # fmt: skip
             signal.connect(self.reconsider)
         context.panel.events.connect(self.reconsider)
@@ -111,8 +111,8 @@ class RunsControl(QObject):
             job,
             self._context.panel.output_folder,
             found.slide,
-            self._slides.tissue if job.tissue == "auto" else None,
-            lambda: self._shelf.take(job),
+            self._tissue.mask if job.tissue == "auto" else None,
+            lambda: self._models.shelf.take(job),
         )
         if self.runner.start(request):
             self._slides.hold(found)
@@ -270,7 +270,7 @@ class RunsControl(QObject):
             self._resolution.show_meaning("", unreachable)
             self._show_ready()
             return
-        tissue = self._slides.tissue
+        tissue = self._tissue.mask
         if job.tissue == "auto" and tissue is None:
             return  # said again when it was found
         mask = tissue if job.tissue == "auto" else None
@@ -300,4 +300,4 @@ class RunsControl(QObject):
             return plan(job, found.slide, None, mask)
         # As the run plans: what an earlier one has done of it is not done again.
         folder = self._context.panel.output_folder
-        return plan_in(folder, job, found.slide, self._shelf.take(job), mask, foretell=True)
+        return plan_in(folder, job, found.slide, self._models.shelf.take(job), mask, foretell=True)

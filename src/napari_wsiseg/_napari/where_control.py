@@ -82,7 +82,6 @@ class WhereControl(QObject):
         self._context.panel.where = where
         self._section.show_where(where)
         self._context.panel.regions = ()
-        self._slides.show_outline_where(where)
         if where == "shapes":
             if self._shapes is None:
                 self._offer_shapes_layer()
