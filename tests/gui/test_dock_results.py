@@ -151,6 +151,28 @@ class TestThresholds:
         assert "bad.json" in text
 
 
+def test_the_bare_slide_while_a_key_is_held(done: Driver, qtbot) -> None:
+    dock, viewer = done.dock, done.viewer
+    done.choose(dock.result_section.heatmap, dock.results.current.pm.classes[0])
+    done.menu(dock.export_section.correct, "What the window shows")
+    done.wait(dock.export_section.keep.isVisible)
+    words = dock.export_section.correction.text()
+    assert all(f"{i + 1} {name}" in words for i, name in enumerate(dock.results.current.pm.classes))
+
+    def shown() -> set[str]:
+        return {layer.name.rpartition(" · ")[2] for layer in viewer.layers if layer.visible}
+
+    before = shown()
+    assert before == {"slide", "probability", "correcting"}
+    canvas = viewer.window._qt_viewer.canvas.native
+    canvas.setFocus()
+    qtbot.keyPress(canvas, Qt.Key.Key_H)
+    done.wait(lambda: shown() == {"slide"})
+    qtbot.keyRelease(canvas, Qt.Key.Key_H)
+    done.wait(lambda: shown() == before)
+    done.click(dock.export_section.drop)
+
+
 class TestRuns:
     def test_a_second_model_on_the_same_slide(self, done: Driver) -> None:
         dock = done.dock

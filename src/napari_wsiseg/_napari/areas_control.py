@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _WHOLE, _IMPORT = "whole", "import"
 _SETTLING_MS = 200
+_CLEANED = "After the clean-up, which the picture does not show."
 _GEOJSON = "Annotations (*.geojson *.geojson.gz *.json);;All files (*)"
 
 
@@ -111,7 +112,10 @@ class AreasControl(QObject):
         def failed(error: Exception) -> None:
             self._on_error(layers, error)
 
-        self._context.background.ask("areas", work, self._show, failed)
+        def done(tables: list[AreaTable]) -> None:
+            self._show(tables, "" if used is None else _CLEANED)
+
+        self._context.background.ask("areas", work, done, failed)
 
     def regions(self) -> tuple[NamedRegion, ...] | None:
         """Where areas are measured; None: in the whole tissue."""
@@ -135,12 +139,12 @@ class AreasControl(QObject):
         self.tables = []
         self._section.show_areas(None, [why])
 
-    def _show(self, tables: list[AreaTable]) -> None:
+    def _show(self, tables: list[AreaTable], remark: str) -> None:
         from napari_wsiseg.measure import stain_readout
 
         self.tables = tables
         shown = tables[0]
-        self._section.show_areas(shown, stain_readout(shown))
+        self._section.show_areas(shown, [*stain_readout(shown), *([remark] if remark else [])])
 
     def _on_error(self, layers: ResultLayers, error: Exception) -> None:
         is_known = self._section.readout.text() == str(error)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_wsiseg.labels import DecisionRule
+    from napari_wsiseg.spec import ModelSpec
     from napari_wsiseg.store import ProbabilityMap
 
 # A larger picture napari draws coarser than it is painted.
@@ -106,7 +107,7 @@ class CorrectionsControl(QObject):
             result.labels.visible = False
             self._section.show_correcting(
                 correcting=True,
-                text="Paint with the brush; label 0 erases. Then keep or discard it.",
+                text=painting_words(pm.spec),
             )
 
         self._section.show_correcting(correcting=False, text="Reading the classes there ...")
@@ -252,6 +253,14 @@ class CorrectionsControl(QObject):
             tell(error)
         self._on_current(result)
         self._section.show_correcting(correcting=False, text="The corrections are removed.")
+
+
+def painting_words(spec: ModelSpec) -> str:
+    """What to paint with: napari's controls show labels by number."""
+    named = ", ".join(
+        f"{index + 1} {name}" for index, name in enumerate(spec.classes) if index != spec.background
+    )
+    return f"Paint with the brush. Labels: {named}; 0 erases. Then keep or discard it."
 
 
 def _checked(pm: ProbabilityMap, box: Region) -> Region:

@@ -150,7 +150,7 @@ class ResultSection(Section):
         line.addWidget(QLabel("Opacity"))
         line.addWidget(self.opacity, 1)
         self._rows.addLayout(line)
-        hint = note("Hold the H key over the picture to hide the classes.")
+        hint = note("Hold the H key over the picture to see the bare slide.")
         self._rows.addWidget(hint)
 
     def _add_actions(self) -> None:
