@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from napari.layers import Image, Shapes
 
 from gui.dock_driver import Driver
+from napari_wsiseg._napari.open_slides import regions_of
 from napari_wsiseg._napari.sections.export import ExportChoice
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import corrections, labels_to_correct
@@ -49,6 +51,22 @@ def test_they_are_the_results_while_another_slide_is_looked_at(measured, make_sl
         driver.viewer.layers.remove(name)
     driver.dock.areas.measure()
     assert driver.wait_for_areas()["Total tissue"].pixels == 300 * 200
+
+
+def test_regions_of_a_file_are_seen_on_the_slide(driver: Driver, make_slide, tmp_path) -> None:
+    driver.open(make_slide("first.svs"))
+    corners = [[50, 100], [350, 100], [350, 300], [50, 300], [50, 100]]
+    path = tmp_path / "core.geojson"
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [corners]}))
+    dock, layers = driver.dock, driver.viewer.layers
+    active = layers.selection.active
+    dock.where.read_file(path)
+    drawn = layers["first · core.geojson"]
+    assert layers.selection.active is active
+    (outline,) = regions_of(drawn, dock.slides.current.layer)
+    assert {(y, x) for x, y in corners} == set(outline)
+    driver.open(make_slide("second.svs", 700))
+    assert drawn not in layers
 
 
 def test_where_none_is_drawn_nothing_is_measured(measured, tmp_path: Path) -> None:
