@@ -19,24 +19,6 @@ from napari_wsiseg.store.files import DurableFolder
 pytestmark = pytest.mark.one_binding
 
 
-@pytest.fixture
-def slide(make_slide) -> Path:
-    return make_slide()
-
-
-@pytest.fixture
-def model(hold) -> HeldModel:
-    return hold()
-
-
-@pytest.fixture
-def opened(driver: Driver, slide, model) -> Driver:
-    driver.open(slide)
-    driver.choose(driver.dock.where_section.where, "Whole slide")
-    driver.dock.advanced_section.batch_size.value = 5
-    return driver
-
-
 def errors(told: list[tuple[str, str]]) -> list[str]:
     return [text for severity, text in told if severity == "error"]
 

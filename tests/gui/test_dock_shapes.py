@@ -22,14 +22,9 @@ BOX = np.array([[100, 50], [100, 350], [300, 350], [300, 50]]) - 0.5
 
 
 @pytest.fixture
-def measured(driver: Driver, make_slide, hold) -> Driver:
-    """A slide is segmented, and measured in a box that was drawn on it."""
-    hold().free()
-    driver.open(make_slide())
-    driver.choose(driver.dock.where_section.where, "Whole slide")
-    driver.segment()
-    driver.wait_for_end()
-    driver.wait_for_areas()
+def measured(segmented: Driver) -> Driver:
+    """It is measured in a box that was drawn on the slide."""
+    driver = segmented
     shapes(driver, driver.dock.slides.current.layer, BOX)
     driver.choose(driver.dock.result_section.measured_in, "shapes")
     assert driver.wait_for_areas()["Total tissue"].pixels == 300 * 200
