@@ -98,7 +98,7 @@ def dock_of(bench: Bench) -> Iterator[tuple[SegmentDock, Path]]:
 
 
 def _is_ready(dock: SegmentDock) -> bool:
-    return dock.slides.tissue is not None and dock.run_section.segment.isEnabled()
+    return dock.tissue.mask is not None and dock.run_section.segment.isEnabled()
 
 
 def open_real(bench: Bench) -> Iterator[Any]:

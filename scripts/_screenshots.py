@@ -66,7 +66,7 @@ def _make(slide: Path | None) -> None:
     with _window() as (viewer, dock):
         dock.panel.output_folder = WORK / "results"
         dock.open_path(slide)
-        _until(lambda: dock.slides.tissue is not None, "the slide is ready")
+        _until(lambda: dock.tissue.mask is not None, "the slide is ready")
         if dock.slides.current.slide.info.mpp is None:
             dock.panel.resolution = Resolution.parse("level 0")
         _until(dock.resolution_section.meaning.text, "the run is foretold")

@@ -11,6 +11,7 @@ import pytest
 from engine.engine_cases import PositionModel, picture, slide_of
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import plan, run
+from napari_wsiseg.engine.words import plan_words
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.slides import open_slide
@@ -136,6 +137,13 @@ def test_a_plan_counts_what_is_left(tmp_path: Path, model: PositionModel) -> Non
     left, fresh = plan(whole, slide, model), plan(job_for(), slide, model)
     assert 0 < left.patches < fresh.patches == fresh.grid.keep.size
     assert 0 < left.seconds < fresh.seconds  # type: ignore[operator]
+    assert 0 < left.disk_bytes < fresh.disk_bytes
+    in_all = fresh.patches
+    assert f", {left.patches} of {in_all} patches left, about" in plan_words(left)
+    assert f", {in_all} patches, about" in plan_words(fresh)
+    assert plan_words(plan(upper, slide, model)).endswith(
+        "600 x 1100 px, done before: nothing is left to compute"
+    )
     steps = run(whole, slide, model)
     assert steps.finished.all()
 

@@ -146,3 +146,34 @@ def hold(monkeypatch) -> Iterator[Callable[..., HeldModel]]:
     yield start
     for model in made:
         model.free()
+
+
+@pytest.fixture
+def slide(make_slide) -> Path:
+    """A slide of five rows of five patches."""
+    return make_slide()
+
+
+@pytest.fixture
+def model(hold) -> HeldModel:
+    """Answers when it is let."""
+    return hold()
+
+
+@pytest.fixture
+def opened(driver: Driver, slide: Path, model: HeldModel) -> Driver:
+    """All of the slide is to be segmented, a row of patches at a time."""
+    driver.open(slide)
+    driver.choose(driver.dock.where_section.where, "Whole slide")
+    driver.dock.advanced_section.batch_size.value = 5
+    return driver
+
+
+@pytest.fixture
+def segmented(opened: Driver, model: HeldModel) -> Driver:
+    """All of the slide was segmented, and its areas are known."""
+    model.free()
+    opened.segment()
+    opened.wait_for_end()
+    opened.wait_for_areas()
+    return opened

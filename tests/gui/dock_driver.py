@@ -163,9 +163,10 @@ class Driver:
         self.click(self.dock.run_section.segment)
 
     def wait_for_end(self, begins: str = "Done") -> str:
-        """Until the run has ended; what the status line says."""
+        """Until the run has ended and all its layers are there; what the status line says."""
         state = self.dock.run_section.state
         self.wait(lambda: self.dock.runs.runner.request is None)
+        self.wait(lambda: self.dock.results.appearing.is_done)
         assert state.text().startswith(begins), state.text()
         return state.text()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,28 +10,15 @@ from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QApplication
 
 import napari_wsiseg as ws
-from gui.dock_driver import PATIENCE, Driver, HeldModel
+from gui.dock_driver import PATIENCE, Driver
 from napari_wsiseg.engine import run
 
 
 @pytest.fixture
-def slide(make_slide) -> Path:
-    return make_slide()
-
-
-@pytest.fixture
-def model(hold) -> HeldModel:
-    return hold()
-
-
-@pytest.fixture
-def started(driver: Driver, slide, model) -> Driver:
-    """Segment was clicked, on all of the slide, a row of patches at a time."""
-    driver.open(slide)
-    driver.choose(driver.dock.where_section.where, "Whole slide")
-    driver.dock.advanced_section.batch_size.value = 5
-    driver.segment()
-    return driver
+def started(opened: Driver) -> Driver:
+    """Segment was clicked."""
+    opened.segment()
+    return opened
 
 
 def hide_by_its_button(driver: Driver) -> None:

@@ -19,24 +19,6 @@ from napari_wsiseg.store.files import DurableFolder
 pytestmark = pytest.mark.one_binding
 
 
-@pytest.fixture
-def slide(make_slide) -> Path:
-    return make_slide()
-
-
-@pytest.fixture
-def model(hold) -> HeldModel:
-    return hold()
-
-
-@pytest.fixture
-def opened(driver: Driver, slide, model) -> Driver:
-    driver.open(slide)
-    driver.choose(driver.dock.where_section.where, "Whole slide")
-    driver.dock.advanced_section.batch_size.value = 5
-    return driver
-
-
 def errors(told: list[tuple[str, str]]) -> list[str]:
     return [text for severity, text in told if severity == "error"]
 
@@ -84,9 +66,13 @@ def test_a_model_that_fails(opened, model, told, error, call, word) -> None:
     opened.segment()
     opened.wait_for_end("")
     is_told_once(opened, told, word)
+    outline = opened.dock.where_section.outline
     if call == 1:
         assert not opened.dock.panel.output_folder.exists()
+        assert outline.isChecked()
+        assert not opened.viewer.layers["slide · tissue"].visible, "all of the slide is analysed"
     else:
+        assert not outline.isChecked()
         assert "Segment goes on from there" in opened.dock.run_section.state.text()
         assert "(failed)" in opened.dock.result_section.results.currentText()
     goes_on(opened, model, told)

@@ -102,17 +102,17 @@ def test_the_view_is_in_whole_pixels_that_cover_it(driver) -> None:
 
 
 def test_painted_tissue_is_there_when_one_comes_back(driver, make_slide) -> None:
-    slides = driver.dock.slides
+    slides, tissue = driver.dock.slides, driver.dock.tissue
     driver.open(make_slide("first.svs"))
     first = slides.current.layer
-    tissue = next(layer for layer in driver.viewer.layers if "tissue" in layer.name)
-    tissue.data_setitem(np.nonzero(np.ones((5, 5))), 0)
-    painted = slides.tissue
+    layer = next(layer for layer in driver.viewer.layers if "tissue" in layer.name)
+    layer.data_setitem(np.nonzero(np.ones((5, 5))), 0)
+    painted = tissue.mask
     assert painted.parameters["edited"]
     driver.open(make_slide("second.svs", 700))
-    assert "edited" not in slides.tissue.parameters
+    assert "edited" not in tissue.mask.parameters
     driver.choose(driver.dock.slide_section.layers, first.name)
-    driver.wait(lambda: slides.tissue is not None)
-    np.testing.assert_array_equal(slides.tissue.mask, painted.mask)
+    driver.wait(lambda: tissue.mask is not None)
+    np.testing.assert_array_equal(tissue.mask.mask, painted.mask)
     driver.click(driver.dock.where_section.find_again)
-    assert "edited" not in slides.tissue.parameters
+    assert "edited" not in tissue.mask.parameters

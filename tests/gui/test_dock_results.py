@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QFileDialog, QSlider, QStyle, QStyleOptionSlider
 import napari_wsiseg as ws
 from gui.dock_driver import Driver
 from gui.pictures import picture
-from napari_wsiseg._napari.kept_thresholds import kept_rule
+from napari_wsiseg._napari.kept_view import kept_rule
 from napari_wsiseg.export.formats import FORMATS
 
 pytestmark = pytest.mark.one_binding
@@ -129,6 +129,7 @@ class TestThresholds:
         assert section.classes[0].number.value() == pytest.approx(0.9, abs=1e-3)
         path = dock.results.current.pm.path
         assert kept_rule(dock.results.current.pm).thresholds == pytest.approx(rule.thresholds)
+        done.click(section.classes[1].shown)
         # Away, and opened again.
         done.viewer.layers.clear()
         assert not section.body.isVisible()
@@ -137,6 +138,8 @@ class TestThresholds:
         done.wait(lambda: dock.results.current is not None)
         assert dock.results.current.rule.thresholds == pytest.approx(rule.thresholds)
         assert section.classes[0].number.value() == pytest.approx(0.9, abs=1e-3)
+        assert [row.shown.isChecked() for row in section.classes.values()] == [True, False]
+        assert dock.results.current.hidden == {1}
         done.wait_for_areas()
 
     def test_a_preset_for_another_model_is_told(self, done, open_it, tmp_path, told) -> None:
@@ -146,6 +149,28 @@ class TestThresholds:
         ((severity, text),) = told
         assert severity == "error"
         assert "bad.json" in text
+
+
+def test_the_bare_slide_while_a_key_is_held(done: Driver, qtbot) -> None:
+    dock, viewer = done.dock, done.viewer
+    done.choose(dock.result_section.heatmap, dock.results.current.pm.classes[0])
+    done.menu(dock.export_section.correct, "What the window shows")
+    done.wait(dock.export_section.keep.isVisible)
+    words = dock.export_section.correction.text()
+    assert all(f"{i + 1} {name}" in words for i, name in enumerate(dock.results.current.pm.classes))
+
+    def shown() -> set[str]:
+        return {layer.name.rpartition(" · ")[2] for layer in viewer.layers if layer.visible}
+
+    before = shown()
+    assert before == {"slide", "probability", "correcting"}
+    canvas = viewer.window._qt_viewer.canvas.native
+    canvas.setFocus()
+    qtbot.keyPress(canvas, Qt.Key.Key_H)
+    done.wait(lambda: shown() == {"slide"})
+    qtbot.keyRelease(canvas, Qt.Key.Key_H)
+    done.wait(lambda: shown() == before)
+    done.click(dock.export_section.drop)
 
 
 class TestRuns:

@@ -164,9 +164,12 @@ class TestASmallSlide:
             assert result.finished[:2].all()
         assert "(cancelled)" in driver.dock.result_section.results.currentText()
         driver.wait(driver.is_ready)
+        foretold = driver.dock.resolution_section.meaning
+        driver.wait(lambda: f"of {PATCHES} patches left" in foretold.text())
         model.free()
         driver.segment()
         driver.wait_for_end("Done")
+        driver.wait(lambda: "nothing is left to compute" in foretold.text())
         assert model.calls <= 3 + 3
         assert only_result(driver) == path
         status, values = stored(path)

@@ -114,8 +114,12 @@ def test_a_scale_that_is_given_stays(driver: Driver, make_slide) -> None:
 
 def test_without_a_scale_areas_are_in_pixels(driver: Driver, make_slide) -> None:
     dock = driver.dock
+    could: list[bool] = []
+    dock.slides.slide_changed.connect(lambda _: could.append(dock.run_section.segment.isEnabled()))
     dock.open_path(make_slide("plain.tif", mpp=None))
     driver.wait_for_tissue("plain")
+    assert could
+    assert not any(could), "not even until the forecast"
     warning = dock.resolution_section.warning
     driver.wait(lambda: "does not say its µm per pixel" in warning.text())
     assert not dock.run_section.segment.isEnabled()
@@ -173,7 +177,7 @@ def test_painted_tissue_is_what_is_analysed(driver: Driver, make_slide) -> None:
     assert not tissue[-len(tissue) // 3 :].any()
     # The picture of the mask is found again as it was.
     driver.click(dock.where_section.find_again)
-    assert dock.slides.tissue.mask.any(axis=1).all()
+    assert dock.tissue.mask.mask.any(axis=1).all()
 
 
 def test_two_windows_have_a_dock_each(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 
 from maps import SOFTMAX, STAIN, map_of
-from napari_wsiseg._napari import kept_thresholds, model_shelf
+from napari_wsiseg._napari import kept_view, model_shelf
 from napari_wsiseg._napari.area_words import as_tsv, extent_words, share_words, summary_words
-from napari_wsiseg._napari.kept_thresholds import keep_rule, kept_rule
+from napari_wsiseg._napari.kept_view import keep_hidden, keep_rule, kept_hidden, kept_rule
 from napari_wsiseg._napari.model_shelf import ModelShelf, is_at_hand
 from napari_wsiseg._napari.panel import (
     FOR_STAIN,
@@ -53,7 +54,7 @@ def test_the_panel_knows_no_window() -> None:
     names = [
         "area_words",
         "exports",
-        "kept_thresholds",
+        "kept_view",
         "model_shelf",
         "panel",
         "run_words",
@@ -308,7 +309,7 @@ class TestAreaWords:
         assert share_words(table, table["Tumour"]) == "100.0 %"
 
 
-class TestKeptThresholds:
+class TestKeptView:
     RULE = DecisionRule({"DAB": 0.3})
 
     @pytest.fixture
@@ -323,7 +324,7 @@ class TestKeptThresholds:
         assert kept_rule(pm) == self.RULE
 
     def test_damaged_ones_cost_nothing_else(self, pm, caplog) -> None:
-        (pm.path / kept_thresholds.FILE).write_text("{")
+        (pm.path / kept_view.THRESHOLDS).write_text("{")
         assert kept_rule(pm) == MODELS_OWN
         assert "are not restored" in caplog.text
 
@@ -331,8 +332,8 @@ class TestKeptThresholds:
         keep_rule(pm, self.RULE)
         values = np.full((3, 16, 16), 0.3, np.float32)
         with map_of(values, SOFTMAX, path=pm.path.with_name("b.ome.zarr")) as other:
-            (other.path / kept_thresholds.FILE).write_bytes(
-                (pm.path / kept_thresholds.FILE).read_bytes()
+            (other.path / kept_view.THRESHOLDS).write_bytes(
+                (pm.path / kept_view.THRESHOLDS).read_bytes()
             )
             assert kept_rule(other) == MODELS_OWN
 
@@ -350,6 +351,20 @@ class TestKeptThresholds:
         with map_of(np.full((2, 16, 16), 0.5, np.float32), STAIN) as pm:
             keep_rule(pm, self.RULE)
             assert kept_rule(pm) == MODELS_OWN
+            keep_hidden(pm, {0})
+            assert kept_hidden(pm) == set()
+
+    def test_hidden_classes_come_back_by_their_names(self, pm) -> None:
+        for hidden in ({1}, {0, 1}, set()):
+            keep_hidden(pm, hidden)
+            assert kept_hidden(pm) == hidden
+        (pm.path / kept_view.HIDDEN).write_text(json.dumps([pm.classes[1], "no such class"]))
+        assert kept_hidden(pm) == {1}
+
+    @pytest.mark.parametrize("text", ["{", '"x"', "[[1], null]", "\xff"])
+    def test_damaged_ones_hide_nothing(self, pm, text) -> None:
+        (pm.path / kept_view.HIDDEN).write_bytes(text.encode("latin-1"))
+        assert kept_hidden(pm) == set()
 
 
 class TestModelShelf:

@@ -39,6 +39,9 @@ ON_THE_SLIDE = {
     "H-DAB": ["#8B5A2B", "#9FB4D8"],
 }
 
+# Collagen and keratin of a strong stain, as in a skin biopsy.
+DARK_EOSIN = "#BE5A86"
+
 
 def _rgb(color: str) -> np.ndarray:
     return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
@@ -118,6 +121,34 @@ def test_classes_stand_out_from_the_stains(name: str, sight: str):
     for index, color in enumerate(spec.class_colors):
         if index != spec.background:
             assert min(_difference(color, stain, sight) for stain in stains) > 15, color
+
+
+def _laid(color: str, ground: str) -> str:
+    """As the window shows it: over a stain, with the opacity that it starts with."""
+    mixed = np.rint(255 * (0.4 * _rgb(color) + 0.6 * _rgb(ground))).astype(int)
+    return "#{:02X}{:02X}{:02X}".format(*mixed)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("name", ZOO)
+def test_classes_can_be_told_apart_where_they_cover_the_slide(name: str, sight: str):
+    spec = ZOO[name]
+    for ground in (*ON_THE_SLIDE["H-DAB" if spec.stain == "H-DAB" else "H&E"], DARK_EOSIN):
+        for one, other in itertools.combinations(spec.class_colors, 2):
+            assert _difference(_laid(one, ground), _laid(other, ground), sight) > 8, (one, other)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_class_looks_on_eosin_as_in_the_panel(name: str):
+    """A yellow looked orange there, and a green grey."""
+    spec = ZOO[name]
+    for label, color in zip(spec.classes, spec.class_colors, strict=True):
+        if spec.stain == "H-DAB" or label.startswith(("Hematoxylin", "Background")):
+            continue
+        (_, a, b), (_, a1, b1) = (rgb2lab(_rgb(c)) for c in (color, _laid(color, DARK_EOSIN)))
+        turned = np.rad2deg(np.arctan2(b1, a1) - np.arctan2(b, a))
+        is_grey = np.hypot(a, b) < 10
+        assert is_grey or abs((turned + 180) % 360 - 180) < 60, (label, color)
 
 
 def test_no_reds_or_pinks():

@@ -66,6 +66,11 @@ class Appearing(QObject):
         with _selection_kept(self._viewer.layers):
             layers.add_labels_to(self._viewer)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all layers of all runs are there."""
+        return not self._without_scores
+
     def is_on_its_way(self, layers: ResultLayers) -> bool:
         """Whether its labels are not looked at yet."""
         return layers in self._turns

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_wsiseg._napari.area_words import as_tsv
 from napari_wsiseg._napari.context import Context
+from napari_wsiseg._napari.live_map import check_there
 from napari_wsiseg._napari.open_slides import regions_of
 from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.sections.result import ResultSection
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from napari_wsiseg.geometry import Polygon
     from napari_wsiseg.measure import AreaTable
     from napari_wsiseg.regions import NamedRegion
-    from napari_wsiseg.store import ProbabilityMap
 
 _WHOLE, _IMPORT = "whole", "import"
 _SETTLING_MS = 200
+_CLEANED = "After the clean-up, which the picture does not show."
 _GEOJSON = "Annotations (*.geojson *.geojson.gz *.json);;All files (*)"
 
 
@@ -103,12 +104,18 @@ class AreasControl(QObject):
         def work() -> list[AreaTable]:
             from napari_wsiseg.measure import measure
 
-            _check_there(pm)
+            check_there(pm)
             if regions is None:
                 return [measure(pm, rule, used, estimate=estimate, corrected=corrected)]
             return measure(pm, rule, used, regions=regions, estimate=estimate, corrected=corrected)
 
-        self._context.background.ask("areas", work, self._show, self._on_error)
+        def failed(error: Exception) -> None:
+            self._on_error(layers, error)
+
+        def done(tables: list[AreaTable]) -> None:
+            self._show(tables, "" if used is None else _CLEANED)
+
+        self._context.background.ask("areas", work, done, failed)
 
     def regions(self) -> tuple[NamedRegion, ...] | None:
         """Where areas are measured; None: in the whole tissue."""
@@ -132,17 +139,19 @@ class AreasControl(QObject):
         self.tables = []
         self._section.show_areas(None, [why])
 
-    def _show(self, tables: list[AreaTable]) -> None:
+    def _show(self, tables: list[AreaTable], remark: str) -> None:
         from napari_wsiseg.measure import stain_readout
 
         self.tables = tables
         shown = tables[0]
-        self._section.show_areas(shown, stain_readout(shown))
+        self._section.show_areas(shown, [*stain_readout(shown), *([remark] if remark else [])])
 
-    def _on_error(self, error: Exception) -> None:
+    def _on_error(self, layers: ResultLayers, error: Exception) -> None:
         is_known = self._section.readout.text() == str(error)
         self._show_nothing(str(error))
-        if not is_known:
+        if isinstance(error, StoreError):
+            layers.tell(error)
+        elif not is_known:
             tell(error)
 
     def _on_current(self, layers: ResultLayers | None) -> None:
@@ -234,12 +243,6 @@ class AreasControl(QObject):
         clipboard = QGuiApplication.clipboard()
         if self.tables and clipboard is not None:
             clipboard.setText(as_tsv(self.tables))
-
-
-def _check_there(pm: ProbabilityMap) -> None:
-    """Raise StoreError where its folder is gone: chunks that are not there count as empty."""
-    if pm.path is not None and not pm.path.is_dir():
-        raise StoreError(f"{pm.path} is gone; open the result from where it is now.")
 
 
 def _with_all(regions: Sequence[NamedRegion]) -> list[NamedRegion]:

@@ -21,6 +21,7 @@ class _Question:
     work: Callable[[], Any]
     done: Callable[[Any], None]
     failed: Callable[[Exception], None]
+    dropped: Callable[[Any], None]
     answer: Any = None
     error: Exception | None = None
 
@@ -49,13 +50,17 @@ class Background(QObject):
         work: Callable[[], Any],
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
+        dropped: Callable[[Any], None] = lambda _answer: None,
     ) -> None:
-        """Run `work` in a thread; then `done` with what it answers, or `failed`, in this one."""
+        """Run `work` in a thread; then `done` with what it answers, or `failed`, in this one.
+
+        `dropped` is told an answer that nobody waits for any more; in whichever thread.
+        """
         if self._closed:
             return
         generation = self._newest.get(kind, 0) + 1
         self._newest[kind] = generation
-        question = _Question(kind, generation, work, done, failed)
+        question = _Question(kind, generation, work, done, failed, dropped)
         if kind in self._running:
             self._waiting[kind] = question
         else:
@@ -92,20 +97,25 @@ class Background(QObject):
         try:
             if not self._closed:
                 self._answered.emit(question)
+                return
         except RuntimeError:
             # The window is gone, and this object with it.
-            return
+            pass
+        _drop(question)
 
     def _deliver(self, question: _Question) -> None:
         self._running.discard(question.kind)
         waiting = self._waiting.pop(question.kind, None)
-        if self._closed:
-            return
-        if waiting is not None:
+        if waiting is not None and not self._closed:
             self._start(waiting)
-        if question.generation != self._newest[question.kind]:
-            return
-        if question.error is not None:
+        if self._closed or question.generation != self._newest[question.kind]:
+            _drop(question)
+        elif question.error is not None:
             question.failed(question.error)
         else:
             question.done(question.answer)
+
+
+def _drop(question: _Question) -> None:
+    if question.error is None:
+        question.dropped(question.answer)

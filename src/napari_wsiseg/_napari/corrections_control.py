@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_wsiseg.labels import DecisionRule
+    from napari_wsiseg.spec import ModelSpec
     from napari_wsiseg.store import ProbabilityMap
 
 # A larger picture napari draws coarser than it is painted.
@@ -106,7 +107,7 @@ class CorrectionsControl(QObject):
             result.labels.visible = False
             self._section.show_correcting(
                 correcting=True,
-                text="Paint with the brush; label 0 erases. Then keep or discard it.",
+                text=painting_words(pm.spec),
             )
 
         self._section.show_correcting(correcting=False, text="Reading the classes there ...")
@@ -254,6 +255,14 @@ class CorrectionsControl(QObject):
         self._section.show_correcting(correcting=False, text="The corrections are removed.")
 
 
+def painting_words(spec: ModelSpec) -> str:
+    """What to paint with: napari's controls show labels by number."""
+    named = ", ".join(
+        f"{index + 1} {name}" for index, name in enumerate(spec.classes) if index != spec.background
+    )
+    return f"Paint with the brush. Labels: {named}; 0 erases. Then keep or discard it."
+
+
 def _checked(pm: ProbabilityMap, box: Region) -> Region:
     """The box, where it can be painted in.
 
@@ -279,14 +288,21 @@ def _kept(
     box: Region,
     painted: NDArray[np.uint8],
 ) -> int:
-    """Store what was painted in each area; how many pixels changed."""
+    """Store what was painted in each area, and beside them; how many pixels changed."""
     from napari_wsiseg.labels import correct, labels_to_correct
 
-    pixels = 0
-    for area in areas:
-        part, _ = labels_to_correct(pm, area, rule)
+    def keep(area: Region | Polygon, part: Region) -> int:
         cut = painted[part.shifted(-box.top, -box.left).slices]
-        pixels += correct(pm, area, cut, rule).pixels
+        return correct(pm, area, cut, rule).pixels
+
+    pixels = sum(keep(area, labels_to_correct(pm, area, rule)[0]) for area in areas)
+    # The brush does not stop at an outline, and no paint is lost.
+    _, stored = labels_to_correct(pm, box, rule)
+    beside = np.argwhere(painted != stored)
+    if len(beside):
+        (top, left), (bottom, right) = beside.min(0).tolist(), (beside.max(0) + 1).tolist()
+        part = Region.from_bounds(top, left, bottom, right).shifted(box.top, box.left)
+        pixels += keep(part, part)
     return pixels
 
 

@@ -1,13 +1,15 @@
-"""What lies under the cursor, and a key that hides the classes while it is held."""
+"""What lies under the cursor, and a key that shows the bare slide while it is held."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Labels
 from qtpy.QtCore import QObject
 
 from napari_wsiseg._napari.context import Context
+from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.results_control import ResultsControl
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg.labels import threshold_scale
@@ -45,7 +47,12 @@ class CursorControl(QObject):
         )
 
     def _hide_while_held(self, _viewer: Any) -> Generator[None, None, None]:
-        shown = [layers.labels for layers in self._results.all if layers.labels.visible]
+        # Classes, a heatmap, and what is being painted.
+        shown = [
+            layer
+            for layer in self._viewer.layers
+            if layer.visible and (isinstance(layer, Labels) or result_of(layer) is not None)
+        ]
         for layer in shown:
             layer.visible = False
         yield

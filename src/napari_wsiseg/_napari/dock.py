@@ -18,7 +18,6 @@ from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.corrections_control import CorrectionsControl
 from napari_wsiseg._napari.cursor_control import CursorControl
 from napari_wsiseg._napari.exports_control import ExportsControl
-from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.panel import (
     PanelModel,
@@ -42,6 +41,7 @@ from napari_wsiseg._napari.sections.where import WhereSection
 from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg._napari.slide_layer import tell
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg._napari.tissue_control import TissueControl
 from napari_wsiseg._napari.where_control import WhereControl
 from napari_wsiseg.errors import WsisegError
 from napari_wsiseg.memory import machine_memory, own_memory
@@ -69,16 +69,23 @@ class SegmentDock(QWidget):
         # napari hands docks a proxy, which refuses what a part of it needs.
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.panel = _remembered()
-        self._closed = False
+        self._closed = self._hid_outline = False
         self._lay_out()
         self.background = Background(self)
         context = Context(viewer, self.panel, self.background)
-        shelf = ModelShelf()
-        self.slides = SlidesControl(context, self.slide_section, self.where_section, self)
-        self.models = ModelsControl(context, self.model_section, shelf, self)
+        self.slides = SlidesControl(context, self.slide_section, self)
+        self.tissue = TissueControl(
+            context, self.slide_section, self.where_section, self.slides, self
+        )
+        self.models = ModelsControl(context, self.model_section, self)
         self.where = WhereControl(context, self.where_section, self.slides, self)
         self.runs = RunsControl(
-            context, self.run_section, self.resolution_section, self.slides, self.models, shelf
+            context,
+            self.run_section,
+            self.resolution_section,
+            self.slides,
+            self.tissue,
+            self.models,
         )
         self.results = ResultsControl(context, self.result_section, self)
         self.cursor_line = CursorControl(context, self.result_section, self.results, self)
@@ -140,11 +147,11 @@ class SegmentDock(QWidget):
         self.memory_section.show_threshold(self.panel.memory_threshold)
         self.advanced_section.changed.connect(self._on_advanced)
         self.advanced_section.show_panel(self.panel)
-        self.run_section.segment_asked.connect(self._make_room)
         self.export_section.show_format(read_settings().export_format)
         self.export_section.export_asked.connect(
             lambda choice: remember(export_format=choice.format)
         )
+        self.runs.started.connect(self._make_room)
         self.runs.progressed.connect(self.results.show_progress)
         self.results.appearing.appeared.connect(self.runs.go_on)
         self.runs.ended.connect(lambda _slide, end: self._on_end(end))
@@ -178,6 +185,7 @@ class SegmentDock(QWidget):
         self.exports.close()
         self.areas.close()
         self.where.close()
+        self.tissue.close()
         self.corrections.close()
         self.cursor_line.close()
         self.background.close()
@@ -206,6 +214,7 @@ class SegmentDock(QWidget):
 
     def _make_room(self) -> None:
         """While it runs, its progress and its classes are what is looked at."""
+        self._hid_outline = self.where_section.outline.isChecked()
         self.where_section.outline.setChecked(False)
         bar = self._scroll.verticalScrollBar()
         if bar is not None:
@@ -229,8 +238,11 @@ class SegmentDock(QWidget):
 
     def _on_end(self, end: Any) -> None:
         self.results.show_end(end)
-        if end is not None and end.result is not None:
+        if end.result is not None:
             self.areas.measure()
+        elif self._hid_outline:
+            # There are no classes to make room for.
+            self.where_section.outline.setChecked(True)
 
     def _remember(self, *_: object) -> None:
         panel = self.panel

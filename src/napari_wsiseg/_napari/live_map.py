@@ -101,10 +101,13 @@ class LiveMap:
         corrected = self.corrected
         if corrected is not None:
             try:
-                return corrected.read(region, level)
+                labels = corrected.read(region, level)
+                if not labels.any():
+                    check_there(self.pm)
             except StoreError as error:
-                self._tell(error)
+                self.tell(error)
                 return np.zeros((region.size.height, region.size.width), np.uint8)
+            return labels
         is_coarsest = level == len(self.pm.layout.sizes) - 1
         block = self._block(level, region, "coarsest" if is_coarsest else "view")
         return decide(block.values, block.coverage, block.tissue, self.pm.spec, self._rule)
@@ -156,17 +159,32 @@ class LiveMap:
 
     def _read(self, level: int, region: Region) -> MapBlock | None:
         try:
-            return self.pm.read(region, level)
+            block = self.pm.read(region, level)
+            if not block.coverage.any():
+                check_there(self.pm)
         except StoreError as error:
-            self._tell(error)
+            self.tell(error)
             return None
+        return block
 
-    def _tell(self, error: StoreError) -> None:
-        """Once: a damaged map would fail at every move of the window."""
+    def tell(self, error: StoreError) -> None:
+        """Why the map cannot be read; once, as a damaged one would fail at every move."""
         with self._lock:
             tell, self._on_error = self._on_error, None
         if tell is not None:
             tell(str(error))
+
+
+def check_there(pm: ProbabilityMap) -> None:
+    """Make sure that a result was not moved or deleted: chunks that are not there are empty.
+
+    Raises
+    ------
+    StoreError
+        If its folder is gone.
+    """
+    if pm.path is not None and not pm.path.is_dir():
+        raise StoreError(f"{pm.path} is gone; open the result from where it is now.")
 
 
 def _nothing(pm: ProbabilityMap, region: Region) -> MapBlock:

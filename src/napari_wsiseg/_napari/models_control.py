@@ -26,15 +26,14 @@ _WEIGHTS = "Weights (*.pth *.safetensors);;All files (*)"
 
 
 class ModelsControl(QObject):
-    """Signal `changed`: another model, or its weights came."""
+    """Signal `changed`: another model, or its weights came. The `shelf` holds it."""
 
     changed = Signal()
 
-    def __init__(
-        self, context: Context, section: ModelSection, shelf: ModelShelf, parent: QWidget
-    ) -> None:
+    def __init__(self, context: Context, section: ModelSection, parent: QWidget) -> None:
         super().__init__(parent)
-        self._context, self._section, self._shelf, self._dialogs = context, section, shelf, parent
+        self._context, self._section, self._dialogs = context, section, parent
+        self.shelf = ModelShelf()
         self._files: dict[str, ModelSpec] = {}
         self._spec: ModelSpec | None = None
         # One that was used last time stays, whatever the slide's stain.
@@ -134,7 +133,7 @@ class ModelsControl(QObject):
             self.changed.emit()
 
         self._context.background.ask(
-            "model", lambda: self._shelf.take(job), loaded, self._on_problem
+            "model", lambda: self.shelf.take(job), loaded, self._on_problem
         )
 
     def _ask_weights(self) -> None:
@@ -155,7 +154,7 @@ class ModelsControl(QObject):
             self.changed.emit()
 
         self._context.background.ask(
-            "model", lambda: self._shelf.take(job), loaded, self._on_problem
+            "model", lambda: self.shelf.take(job), loaded, self._on_problem
         )
 
     def _download(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info
 
-from napari_wsiseg._napari.kept_thresholds import kept_rule
+from napari_wsiseg._napari.kept_view import kept_hidden, kept_rule
 from napari_wsiseg._napari.slide_layer import (
     LayerData,
     Preparation,
@@ -131,13 +131,16 @@ def _slide(pm: ProbabilityMap) -> dict[str, Any]:
 
 
 def _layers_of(path: Path) -> ResultLayers:
-    """The layers of a result, with the thresholds that were chosen for it last."""
+    """The layers of a result, with the thresholds and colours that were chosen for it last."""
     # Late: napari loads this with its menus, and Zarr with these.
     from napari_wsiseg._napari.result_layers import ResultLayers
     from napari_wsiseg.store import ProbabilityMap
 
     pm = ProbabilityMap.open(path)
-    return ResultLayers(pm, _stem(pm, path), kept_rule(pm))
+    layers = ResultLayers(pm, _stem(pm, path), kept_rule(pm))
+    for index in kept_hidden(pm):
+        layers.set_shown(index, False)
+    return layers
 
 
 def _stem(pm: ProbabilityMap, path: Path) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import dask.array as da
     from napari import Viewer
 
+    from napari_wsiseg.errors import StoreError
+
 _OPACITY = 0.4
 _OUTLINE_PX = 2
 _FORGET_COARSEST = "_reset_thumbnail_level_data"
@@ -167,6 +169,10 @@ class ResultLayers:
         self._live.rule = rule
         self._redraw(self.labels)
 
+    def tell(self, error: StoreError) -> None:
+        """Say that the result cannot be read; once, whoever finds it."""
+        self._live.tell(error)
+
     @property
     def is_corrected(self) -> bool:
         """Whether the labels are those that were corrected by hand."""
@@ -182,6 +188,11 @@ class ResultLayers:
         """
         self._live.corrected = CorrectedLabels.open(self.pm) if corrected else None
         self._redraw(self.labels)
+
+    @property
+    def hidden(self) -> frozenset[int]:
+        """Indices of the classes whose labels have no colour."""
+        return frozenset(self._hidden)
 
     def is_shown(self, class_index: int) -> bool:
         """Whether a class's label has its colour."""

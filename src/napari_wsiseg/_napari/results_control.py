@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_wsiseg._napari.appearing import Appearing
 from napari_wsiseg._napari.context import Context
-from napari_wsiseg._napari.kept_thresholds import keep_rule, kept_rule
+from napari_wsiseg._napari.kept_view import keep_hidden, keep_rule, kept_hidden, kept_rule
 from napari_wsiseg._napari.open_slides import OpenSlide
 from napari_wsiseg._napari.result_layers import ResultLayers, result_of
 from napari_wsiseg._napari.sections.result import ResultSection
@@ -122,13 +122,14 @@ class ResultsControl(QObject):
     def _begin(self, slide: OpenSlide, pm: ProbabilityMap) -> ResultLayers:
         """Layers for a map that is there from now on; they take the place of its earlier ones."""
         earlier = next((r for r in self._results if pm.path and r.pm.path == pm.path), None)
-        same_classes = earlier is not None and earlier.pm.classes == pm.classes
-        rule = earlier.rule if earlier is not None and same_classes else kept_rule(pm)
+        if earlier is not None and earlier.pm.classes == pm.classes:
+            rule, hidden = earlier.rule, earlier.hidden
+        else:
+            rule, hidden = kept_rule(pm), kept_hidden(pm)
         layers = ResultLayers(pm, slide.name, rule)
+        for index in hidden:
+            layers.set_shown(index, False)
         if earlier is not None:
-            if same_classes:
-                for index in range(len(pm.classes)):
-                    layers.set_shown(index, earlier.is_shown(index))
             self._forget(earlier)
             earlier.remove_from(self._context.viewer)
         layers.lie_over(slide.layer)
@@ -203,8 +204,7 @@ class ResultsControl(QObject):
         self._offer()
         if layers is not None:
             spec = layers.pm.spec
-            hidden = [i for i in range(len(spec.classes)) if not layers.is_shown(i)]
-            self._section.show_spec(spec, layers.rule, hidden)
+            self._section.show_spec(spec, layers.rule, layers.hidden)
             self._section.show_display(
                 outline=layers.labels.contour > 0,
                 opacity=round(100 * layers.labels.opacity),
@@ -281,6 +281,7 @@ class ResultsControl(QObject):
     def _on_shown(self, index: int, shown: bool) -> None:
         if self.current is not None:
             self.current.set_shown(index, shown)
+            keep_hidden(self.current.pm, self.current.hidden)
 
     def _on_heatmap(self, index: int | None) -> None:
         if self.current is not None:

@@ -10,7 +10,6 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QMessageBox
 
 from napari_wsiseg._napari.context import Context
-from napari_wsiseg._napari.model_shelf import ModelShelf
 from napari_wsiseg._napari.models_control import ModelsControl
 from napari_wsiseg._napari.open_slides import OpenSlide, view_region
 from napari_wsiseg._napari.priority import WindowFirst
@@ -25,6 +24,7 @@ from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, watched_steps
 from napari_wsiseg._napari.sections.resolution import ResolutionSection
 from napari_wsiseg._napari.sections.run import RunSection
 from napari_wsiseg._napari.slides_control import SlidesControl
+from napari_wsiseg._napari.tissue_control import TissueControl
 from napari_wsiseg.errors import WsisegError, reason
 
 if TYPE_CHECKING:
@@ -38,8 +38,11 @@ _MOST_WARNINGS = 3
 
 
 class RunsControl(QObject):
-    """Signals: `progressed` with the slide and `Progress`; `ended` with the slide and `RunEnd`."""
+    """Signals: `started`; `progressed` with the slide and `Progress`; `ended` with the slide and
+    `RunEnd`.
+    """
 
+    started = Signal()
     progressed = Signal(object, object)
     ended = Signal(object, object)
 
@@ -49,12 +52,12 @@ class RunsControl(QObject):
         section: RunSection,
         resolution: ResolutionSection,
         slides: SlidesControl,
+        tissue: TissueControl,
         models: ModelsControl,
-        shelf: ModelShelf,
     ) -> None:
         super().__init__(section)
         self._context, self._section, self._resolution = context, section, resolution
-        self._slides, self._models, self._shelf = slides, models, shelf
+        self._slides, self._tissue, self._models = slides, tissue, models
         self.runner: Runner[RunRequest] = Runner(watched_steps, self)
         self.runner.stepped.connect(self._on_step)
         self.runner.ended.connect(self._on_end)
@@ -78,7 +81,7 @@ class RunsControl(QObject):
         self._ticking.setInterval(_TICK_MS)
         self._ticking.timeout.connect(self._show_step)
         for signal in (
-            slides.slide_changed, slides.tissue_changed, slides.view_moved, models.changed
+            slides.slide_changed, tissue.changed, slides.view_moved, models.changed
         ):  # fmt: skip
             signal.connect(self.reconsider)
         context.panel.events.connect(self.reconsider)
@@ -105,8 +108,8 @@ class RunsControl(QObject):
             job,
             self._context.panel.output_folder,
             found.slide,
-            self._slides.tissue if job.tissue == "auto" else None,
-            lambda: self._shelf.take(job),
+            self._tissue.mask if job.tissue == "auto" else None,
+            lambda: self._models.shelf.take(job),
         )
         if self.runner.start(request):
             self._window_first.on()
@@ -118,6 +121,7 @@ class RunsControl(QObject):
             self._step, self._is_paused = None, False
             self._ticking.start()
             self._bar = progress(total=0, desc=f"Segmenting {found.name}")
+            self.started.emit()
 
     def _may_replace(self) -> bool:
         """Asked each time: an earlier result cannot be brought back."""
@@ -230,7 +234,16 @@ class RunsControl(QObject):
     def _show_ready(self) -> None:
         if self.runner.request is None:
             ready = self._slides.current is not None and self._models.is_ready
-            self._section.show_idle(ready=ready and not self._problem)
+            # Known at once; the forecast, which may find more, comes when the hand rests.
+            self._section.show_idle(ready=ready and not (self._problem or self._unreachable()))
+
+    def _unreachable(self) -> str:
+        """Why the slide cannot be read at the resolution; empty where it can."""
+        found, spec = self._slides.current, self._models.spec
+        if found is None or spec is None:
+            return ""
+        wanted = self._context.panel.resolution or spec.resolution
+        return unreachable_words(wanted, found.slide.info)
 
     def _view(self, found: OpenSlide) -> Region:
         """What the window shows of the slide."""
@@ -249,12 +262,11 @@ class RunsControl(QObject):
             self._resolution.show_meaning("", str(error))
             return
         spec = self._models.spec
-        self._problem = unreachable_words(job.resolution or spec.resolution, found.slide.info)
-        if self._problem:
-            self._resolution.show_meaning("", self._problem)
+        if unreachable := self._unreachable():
+            self._resolution.show_meaning("", unreachable)
             self._show_ready()
             return
-        tissue = self._slides.tissue
+        tissue = self._tissue.mask
         if job.tissue == "auto" and tissue is None:
             return  # said again when it was found
         mask = tissue if job.tissue == "auto" else None
@@ -277,7 +289,11 @@ class RunsControl(QObject):
 
     def _plan(self, job: SegmentationJob, found: OpenSlide, mask: Any, *, ready: bool) -> RunPlan:
         from napari_wsiseg.engine import plan
+        from napari_wsiseg.engine.naming import plan_in
 
         # A network at work has the processor to itself: its timing would be wrong, and slow it.
-        is_free = ready and self.runner.request is None
-        return plan(job, found.slide, self._shelf.take(job) if is_free else None, mask)
+        if not ready or self.runner.request is not None:
+            return plan(job, found.slide, None, mask)
+        # As the run plans: what an earlier one has done of it is not done again.
+        folder = self._context.panel.output_folder
+        return plan_in(folder, job, found.slide, self._models.shelf.take(job), mask, foretell=True)

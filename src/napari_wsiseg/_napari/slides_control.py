@@ -1,42 +1,33 @@
-"""Keeps the slide section and the window's layers in step: which slide, its scale, its tissue."""
+"""Keeps the slide section and the window's layers in step: which slide, and its scale."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Labels, Shapes
+from napari.layers import Image, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.open_slides import (
-    Look,
     OpenSlide,
     adopt_scale,
-    edited_tissue,
     is_candidate,
-    look_at,
-    prepare_tissue_layer,
     slide_for,
-    tissue_layer_keywords,
 )
-from napari_wsiseg._napari.panel import Stain, Where, usual_stain
 from napari_wsiseg._napari.reader import is_default_reader, make_default_reader
 from napari_wsiseg._napari.result_layers import result_of
 from napari_wsiseg._napari.sections.slide import SlideSection
-from napari_wsiseg._napari.sections.where import WhereSection
 from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg._napari.slide_layer import open_in_background, slide_of
 from napari_wsiseg.errors import reason
 
 if TYPE_CHECKING:
     from napari.layers import Layer
-    from numpy.typing import NDArray
 
     from napari_wsiseg.slides import Slide
-    from napari_wsiseg.tissue import TissueMask
 
 _FILES = (
     "Slides (*.svs *.ndpi *.mrxs *.scn *.bif *.vms *.vmu *.svslide *.dcm *.czi *.tif *.tiff "
@@ -46,37 +37,24 @@ _FILES = (
 
 class SlidesControl(QObject):
     """Signals: `slide_changed` with the `OpenSlide`, or None; `slide_gone`: the layer of the slide
-    that is held was removed; `tissue_changed`; `layers_changed`; `view_moved`.
+    that is held was removed; `layers_changed`; `view_moved`.
     """
 
     slide_changed = Signal(object)
     slide_gone = Signal()
     view_moved = Signal()
-    tissue_changed = Signal()
     layers_changed = Signal()
 
-    def __init__(
-        self, context: Context, section: SlideSection, where: WhereSection, parent: QWidget
-    ) -> None:
+    def __init__(self, context: Context, section: SlideSection, parent: QWidget) -> None:
         super().__init__(parent)
-        self._context, self._section, self._where = context, section, where
-        self._dialogs = parent
+        self._context, self._section, self._dialogs = context, section, parent
         self.current: OpenSlide | None = None
         self._held: OpenSlide | None = None
-        self._found: TissueMask | None = None
-        self._tissue_layer: Labels | None = None
-        self._looked: dict[str, Look] = {}
-        self._stains: dict[str, Stain] = {}
-        self._painted: dict[str, NDArray[Any]] = {}
         section.open_asked.connect(self._open_file)
         section.folder_asked.connect(self._open_folder)
         section.layer_chosen.connect(self.select)
         section.mpp_given.connect(self._set_mpp)
-        section.stain_chosen.connect(self._on_stain)
         section.default_asked.connect(self._become_default)
-        where.outline_toggled.connect(self._show_outline)
-        where.find_asked.connect(self._find_again)
-        context.panel.events.stain.connect(section.stain.choose)
         layers = context.viewer.layers.events
         layers.inserted.connect(self._on_inserted)
         layers.removed.connect(self._on_removed)
@@ -100,13 +78,6 @@ class SlidesControl(QObject):
     def _close_unused(self, found: OpenSlide | None) -> None:
         if found is not None and found is not self.current and found is not self._held:
             found.close()
-
-    @property
-    def tissue(self) -> TissueMask | None:
-        """The tissue as the window shows it, painted or not; None where none was found yet."""
-        if self._found is None or self._tissue_layer is None:
-            return self._found
-        return edited_tissue(self._found, self._tissue_layer.data)
 
     def open_slide_with(self, fingerprint: object) -> Slide | None:
         """The slide with this fingerprint, looked at or not; None where it is not open."""
@@ -160,9 +131,6 @@ class SlidesControl(QObject):
 
     def _on_removed(self, event: Any) -> None:
         removed = event.value
-        if removed is self._tissue_layer:
-            self._tissue_layer = None
-            self._where.show_outline(shown=False)
         if self._held is not None and removed is self._held.layer:
             self.slide_gone.emit()
         if self.current is not None and removed is self.current.layer:
@@ -176,7 +144,11 @@ class SlidesControl(QObject):
             self._on_slide(slide_for(layer))
             return
         self._context.background.ask(
-            "slide", lambda: slide_for(layer, mpp), self._on_slide, self._on_no_slide
+            "slide",
+            lambda: slide_for(layer, mpp),
+            self._on_slide,
+            self._on_no_slide,
+            OpenSlide.close,
         )
 
     def _on_no_slide(self, error: Exception) -> None:
@@ -191,22 +163,6 @@ class SlidesControl(QObject):
         self._section.show_info(info)
         self._offer_default(info.path)
         self.slide_changed.emit(found)
-        key = _key(found)
-        if key in self._looked:
-            self._on_look(self._looked[key])
-            return
-        self._where.show_about("Looking for tissue ...")
-
-        def keep(look: Look) -> None:
-            self._looked[key] = look
-            self._on_look(look)
-
-        self._context.background.ask(
-            "look",
-            lambda: look_at(found.slide),
-            keep,
-            lambda error: self._on_look(Look(None, None, reason(error))),
-        )
 
     def _over(self, found: OpenSlide) -> list[Layer]:
         """What lies over a slide in its units: results of it, and what was drawn."""
@@ -219,63 +175,11 @@ class SlidesControl(QObject):
                 over.append(layer)
         return over
 
-    def _on_look(self, look: Look) -> None:
-        if self.current is None:
-            return
-        self._found = look.tissue
-        guess = look.stain or usual_stain(read_settings().stain)
-        self._context.panel.stain = self._stains.get(_key(self.current), guess)
-        self._section.stain.choose(self._context.panel.stain)
-        self._draw_tissue()
-        if look.tissue is None:
-            self._where.show_about(f"No tissue was found: {look.problem}.")
-        else:
-            self._where.show_about(_about(look.tissue))
-        self.tissue_changed.emit()
-
-    def _on_stain(self, stain: Stain) -> None:
-        """What the user says of a slide stays, whatever its colours look like."""
-        if self.current is not None:
-            self._stains[_key(self.current)] = stain
-        self._context.panel.stain = stain
-
-    def _draw_tissue(self) -> None:
-        self._drop_tissue_layer()
-        if self.current is None or self._found is None:
-            return
-        viewer = self._context.viewer
-        keywords = tissue_layer_keywords(self.current, self._found)
-        # What was painted before another slide was looked at.
-        keywords["data"] = self._painted.pop(_key(self.current), keywords["data"])
-        selected = list(viewer.layers.selection)
-        layer = viewer.add_labels(**keywords)
-        prepare_tissue_layer(layer)
-        layer.visible = self._where.outline.isChecked() and self._context.panel.where != "whole"
-        # Just above its slide: classes lie over it.
-        viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(self.current.layer) + 1)
-        viewer.layers.selection = set(selected) or {self.current.layer}
-        layer.events.labels_update.connect(self._on_painted)
-        layer.events.paint.connect(self._on_painted)
-        self._tissue_layer = layer
-
-    def _on_painted(self, *_: object) -> None:
-        self.tissue_changed.emit()
-
-    def _drop_tissue_layer(self) -> None:
-        layer, self._tissue_layer = self._tissue_layer, None
-        if layer is not None and layer in self._context.viewer.layers:
-            self._context.viewer.layers.remove(layer)
-
     def _let_go(self) -> None:
         self._context.background.forget("slide")
-        self._context.background.forget("look")
-        if self.current is not None and self._tissue_layer is not None:
-            self._painted[_key(self.current)] = self._tissue_layer.data
-        before, self.current, self._found = self.current, None, None
-        self._drop_tissue_layer()
-        self._where.show_about("")
-        self._close_unused(before)
+        before, self.current = self.current, None
         self.slide_changed.emit(None)
+        self._close_unused(before)
 
     def _set_mpp(self, mpp: float) -> None:
         if self.current is None:
@@ -283,22 +187,6 @@ class SlidesControl(QObject):
         layer = self.current.layer
         self._let_go()
         self._find(layer, mpp)
-
-    def show_outline_where(self, where: Where) -> None:
-        """The tissue's outline means nothing where all of the slide is analysed."""
-        if self._tissue_layer is not None:
-            self._tissue_layer.visible = where != "whole" and self._where.outline.isChecked()
-
-    def _show_outline(self, shown: bool) -> None:
-        if self._tissue_layer is not None:
-            self._tissue_layer.visible = shown
-        elif shown:
-            self._draw_tissue()
-
-    def _find_again(self) -> None:
-        if self.current is not None:
-            self._draw_tissue()
-            self.tissue_changed.emit()
 
     def _open_file(self) -> None:
         folder = str(read_settings().slide_folder or "")
@@ -331,15 +219,3 @@ class SlidesControl(QObject):
             for layer in self._context.viewer.layers
             if isinstance(layer, Shapes)
         ]
-
-
-def _about(tissue: TissueMask) -> str:
-    """How much tissue there is, in the panel's words."""
-    if not tissue.mask.any():
-        return "No tissue was found. Paint it in its layer, or analyse the whole slide, glass too."
-    return " ".join([f"Tissue: {100 * tissue.fraction:.0f} % of the slide.", *tissue.warnings])
-
-
-def _key(found: OpenSlide) -> str:
-    """What a first look holds for."""
-    return f"{found.slide.info.fingerprint} {found.slide.info.mpp}"

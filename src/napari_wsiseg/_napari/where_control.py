@@ -18,12 +18,16 @@ from napari_wsiseg._napari.slides_control import SlidesControl
 from napari_wsiseg.words import several
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.layers import Shapes
 
+    from napari_wsiseg._napari.open_slides import OpenSlide
     from napari_wsiseg.geometry import Polygon
 
 _GEOJSON = "Regions (*.geojson *.geojson.gz *.json);;All files (*)"
 _SETTLING_MS = 200
+_MOST_DRAWN = 200
 
 
 class WhereControl(QObject):
@@ -37,6 +41,7 @@ class WhereControl(QObject):
         self._dialogs = parent
         self._shapes: Shapes | None = None
         self._file: Path | None = None
+        self._drawn: Shapes | None = None
         section.where_chosen.connect(self._on_where)
         section.shapes_chosen.connect(self._on_shapes)
         section.file_asked.connect(self._ask_file)
@@ -76,13 +81,16 @@ class WhereControl(QObject):
             return
         self._file = path
         self._section.show_file(path)
-        self._take(tuple(tuple((y + shift[0], x + shift[1]) for y, x in o) for o in outlines))
+        placed = tuple(tuple((y + shift[0], x + shift[1]) for y, x in o) for o in outlines)
+        self._draw_file(slide, path, placed)
+        self._take(placed)
 
     def _on_where(self, where: Where) -> None:
         self._context.panel.where = where
         self._section.show_where(where)
         self._context.panel.regions = ()
-        self._slides.show_outline_where(where)
+        if where != "file":
+            self._drop_drawn()
         if where == "shapes":
             if self._shapes is None:
                 self._offer_shapes_layer()
@@ -100,21 +108,43 @@ class WhereControl(QObject):
         if layers:
             self._on_shapes(layers[-1][1])
         elif slide is not None:
-            image = slide.layer
-            viewer = self._context.viewer
-            layer = viewer.add_shapes(
-                name=f"{slide.name} · regions",
-                scale=image.scale[-2:],
-                translate=image.translate[-2:],
-                units=image.units[-2:],
-                axis_labels=("y", "x"),
-                ndim=2,
-                face_color="transparent",
-                edge_color="#111111",
-                edge_width=max(2, round(max(np.asarray(image.extent.data[1])) / 500)),
-            )
+            layer = self._add_shapes(slide, "regions", ())
             layer.mode = "add_rectangle"
             self._on_shapes(layer)
+
+    def _add_shapes(self, slide: OpenSlide, what: str, outlines: Sequence[Polygon]) -> Shapes:
+        """A Shapes layer over a slide, with these outlines in its level-0 pixels."""
+        image = slide.layer
+        # Corners of our pixels are half a pixel beside the centres of napari's.
+        layer: Shapes = self._context.viewer.add_shapes(
+            [np.asarray(outline) - 0.5 for outline in outlines] or None,
+            shape_type="polygon",
+            name=f"{slide.name} · {what}",
+            scale=image.scale[-2:],
+            translate=image.translate[-2:],
+            units=image.units[-2:],
+            axis_labels=("y", "x"),
+            ndim=2,
+            face_color="transparent",
+            edge_color="#111111",
+            edge_width=max(2, round(max(np.asarray(image.extent.data[1])) / 500)),
+        )
+        return layer
+
+    def _draw_file(self, slide: OpenSlide, path: Path, outlines: Sequence[Polygon]) -> None:
+        """Show where a file's regions lie; thousands would hold up the window."""
+        self._drop_drawn()
+        if len(outlines) <= _MOST_DRAWN:
+            layers = self._context.viewer.layers
+            selected = set(layers.selection)
+            self._drawn = self._add_shapes(slide, path.name, outlines)
+            self._drawn.editable = False
+            layers.selection = selected or {slide.layer}
+
+    def _drop_drawn(self) -> None:
+        layer, self._drawn = self._drawn, None
+        if layer is not None and layer in self._context.viewer.layers:
+            self._context.viewer.layers.remove(layer)
 
     def _on_shapes(self, layer: Any) -> None:
         self._watch(layer)
@@ -152,6 +182,7 @@ class WhereControl(QObject):
 
     def _on_slide(self, *_: object) -> None:
         self._file = None
+        self._drop_drawn()
         self._section.show_file(None)
         if self._context.panel.where == "file":
             self._take(())

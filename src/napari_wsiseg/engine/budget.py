@@ -139,10 +139,12 @@ class Costs:
         """Bytes below which no run can work: one patch in memory, all else on disk."""
         return self.batches(grid, 1) + _OVERHEAD
 
-    def disk(self, grid: PatchGrid, chunks: int) -> int:
-        """Bytes that so many chunks take on disk, about, coarser levels included."""
-        side = grid.chunk_side // grid.scale
-        pixels = min(chunks * side**2, grid.map_size.area)
+    def disk(self, grid: PatchGrid, chunks: Mask) -> int:
+        """Bytes that these chunks take on disk, about, coarser levels included."""
+        rows, columns = chunks.shape
+        heights = np.diff(np.minimum(np.arange(rows + 1) * grid.chunk, grid.map_size.height))
+        widths = np.diff(np.minimum(np.arange(columns + 1) * grid.chunk, grid.map_size.width))
+        pixels = int(heights @ (chunks & (grid.owed > 0)) @ widths)
         return int(pixels * self._stored_bytes * 4 / 3 * _COMPRESSED)
 
 

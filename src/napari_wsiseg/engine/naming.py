@@ -38,6 +38,8 @@ def plan_in(
     slide: SlideSource,
     model: Segmenter,
     tissue: TissueSource | None = None,
+    *,
+    foretell: bool = False,
 ) -> RunPlan:
     """The plan of a job whose output is the first name in the folder that it may have.
 
@@ -53,6 +55,8 @@ def plan_in(
         What to run; its own output plays no part. `plan_in(...).job.output` says where.
     slide, model, tissue
         As in `segment`.
+    foretell
+        Whether to time the model, for a forecast.
 
     Raises
     ------
@@ -65,7 +69,7 @@ def plan_in(
         placed = job.model_copy(update={"output": path})
         try:
             with opened(placed, slide, model, tissue, load=True) as inputs:
-                plan = resolve(inputs, foretell=False)
+                plan = resolve(inputs, foretell=foretell)
                 if not path.exists() or _is_own(path, plan, model):
                     return plan
         except StoreError:

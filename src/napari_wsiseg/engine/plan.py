@@ -5,6 +5,7 @@ Nothing is written and nothing is predicted but a timing patch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,15 +95,8 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
     job, info, spec = inputs.job, inputs.slide.info, inputs.spec
     resolution = job.resolution or spec.resolution
     downsample = info.downsample(resolution)
-    canvas = size_at(info.size, downsample)
     gpus, room = gpus_at_hand(inputs.segmenter)
-    costs = Costs(
-        len(spec.classes),
-        job.dtype,
-        _bytes_per_pixel(inputs.segmenter, spec),
-        block_size(info, downsample, canvas),
-        len(gpus),
-    )
+    costs = _costs(inputs, downsample, len(gpus))
     budget = budget_of(job)
     frozen = _frozen_mask(inputs)
     mask = _mask(inputs) if frozen is None else None
@@ -114,15 +108,9 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         before=None if inputs.prior is None else inputs.prior.info.identity.get("model"),
     )
     timing = _timing(inputs, foretell=foretell)
-    search = FieldSearch(
-        canvas,
-        None if mask is None else TissueTable(mask.mask),
-        job.min_mask_ratio,
-        _save_scale(job, info, downsample),
-        largest_patch(spec, device_of(inputs.segmenter), None if timing is None else timing.alone),
-        lambda grid: _fits(costs, grid, budget, room),
+    grid = _searched_grid(
+        inputs, downsample, mask, timing, lambda grid: _fits(costs, grid, budget, room)
     )
-    grid = _grid(job, spec, search, inputs.prior)
     if frozen is not None and frozen.grid.shape == grid.shape:
         grid = replace(grid, keep=frozen.grid.keep)
     wanted = chunks_meeting(grid, downsample, job.region)
@@ -146,7 +134,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
         tissue_sha256=_tissue_digest(mask, frozen),
         budget=budget,
         need=costs.need(grid, left, batch_size),
-        disk_bytes=costs.disk(grid, int((wanted & (grid.owed > 0)).sum())),
+        disk_bytes=costs.disk(grid, left),
         seconds=None if timing is None else _seconds(timing.now, grid, left),
         stains=stains,
         warnings=_warnings(job, info, downsample, mask, batch_size),
@@ -157,6 +145,19 @@ def fitted_model(segmenter: Segmenter, plan: RunPlan) -> Segmenter:
     """The model as a run uses it: with the plan's stains and patch shapes."""
     stained = with_stains(segmenter, plan.stains)
     return with_shapes(stained, plan.grid.patch_input, plan.grid.patch_output)
+
+
+def _costs(inputs: Inputs, downsample: YX, gpus: int) -> Costs:
+    """What a pixel takes, wherever it is held."""
+    info, spec = inputs.slide.info, inputs.spec
+    canvas = size_at(info.size, downsample)
+    return Costs(
+        len(spec.classes),
+        inputs.job.dtype,
+        _bytes_per_pixel(inputs.segmenter, spec),
+        block_size(info, downsample, canvas),
+        gpus,
+    )
 
 
 def _timing(inputs: Inputs, *, foretell: bool) -> Timing | None:
@@ -220,6 +221,26 @@ def _fits(costs: Costs, grid: PatchGrid, budget: int, room: int) -> bool:
 def _given_shapes(job: SegmentationJob) -> tuple[tuple[int, int] | None, ...] | None:
     shapes = (job.patch_input_shape, job.patch_output_shape, job.stride_shape)
     return None if shapes == (None, None, None) else shapes
+
+
+def _searched_grid(
+    inputs: Inputs,
+    downsample: YX,
+    mask: TissueMask | None,
+    timing: Timing | None,
+    fits: Callable[[PatchGrid], bool],
+) -> PatchGrid:
+    """The grid of the run, with the patches that the mask keeps."""
+    job, info, spec = inputs.job, inputs.slide.info, inputs.spec
+    search = FieldSearch(
+        size_at(info.size, downsample),
+        None if mask is None else TissueTable(mask.mask),
+        job.min_mask_ratio,
+        _save_scale(job, info, downsample),
+        largest_patch(spec, device_of(inputs.segmenter), None if timing is None else timing.alone),
+        fits,
+    )
+    return _grid(job, spec, search, inputs.prior)
 
 
 def _grid(

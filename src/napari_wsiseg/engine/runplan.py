@@ -46,7 +46,7 @@ class RunPlan:
     need
         Memory that it takes at the most, part by part; above the budget it works from disk.
     disk_bytes
-        Bytes of the result, about.
+        Bytes that the run adds to the result, about.
     seconds
         How long it takes, about; None where the model is not loaded yet.
     stains
@@ -84,6 +84,11 @@ class RunPlan:
     def patches(self) -> int:
         """Patches that are left to compute."""
         return len(self.grid.patches_for(self.wanted & ~self.finished))
+
+    @property
+    def patches_in_all(self) -> int:
+        """Patches of the job's region, those of a resumed result too."""
+        return len(self.grid.patches_for(self.wanted))
 
     @property
     def chunks(self) -> int:

@@ -9,12 +9,17 @@ from napari_wsiseg.words import about, in_bytes, in_mpp, several
 def plan_words(plan: RunPlan) -> str:
     """Like "0.5 µm/px -> 2216 x 2961 px, 35 patches, about 1 min, 20 MB on disk".
 
-    Without a scale, the resolution stands first as it was asked for.
+    Without a scale, the resolution stands first as it was asked for. Of a result that is gone
+    on with, what is left counts.
     """
     scale = str(plan.resolution) if plan.map_mpp is None else in_mpp(plan.map_mpp)
+    size = f"{scale} -> {plan.size.width} x {plan.size.height} px"
+    left, in_all = plan.patches, plan.patches_in_all
+    if not left and in_all:
+        return f"{size}, done before: nothing is left to compute"
     parts = [
-        f"{scale} -> {plan.size.width} x {plan.size.height} px",
-        several(plan.patches, "patch"),
+        size,
+        several(left, "patch") if left == in_all else f"{left} of {several(in_all, 'patch')} left",
         *([] if plan.seconds is None else [about(plan.seconds)]),
         f"{in_bytes(plan.disk_bytes)} on disk",
         f"{in_bytes(plan.memory_bytes)} of memory",

@@ -39,6 +39,12 @@ class AdvancedSection(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._make_computing()
+        self._make_storing()
+        self._lay_out()
+        self._connect()
+
+    def _make_computing(self) -> None:
         self.self_test = Label(label="This machine", value="")
         self.device = ComboBox(
             label="Device", choices=["auto", "cpu"], tooltip="Where the model computes."
@@ -69,6 +75,8 @@ class AdvancedSection(QWidget):
             choices=list(_WINDOWS),
             tooltip="How patches are averaged where they overlap.",
         )
+
+    def _make_storing(self) -> None:
         self.output_folder = FileEdit(
             label="Output folder",
             mode=FileDialogMode.EXISTING_DIRECTORY,
@@ -91,8 +99,6 @@ class AdvancedSection(QWidget):
             tooltip="As resolutions, in section 3. A level is one of the sizes that the file "
             "holds; a scale of 0.5 is half the slide's full size.",
         )
-        self._lay_out()
-        self._connect()
 
     def _lay_out(self) -> None:
         controls = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -65,6 +65,23 @@ class ResultSection(Section):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("8  Result", parent)
+        self._add_results()
+        self.body = QWidget()
+        self._rows = QVBoxLayout(self.body)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setSpacing(4)
+        self.rows.addWidget(self.body)
+        self._add_corrected()
+        self._add_measured_in()
+        self._add_classes()
+        self._add_display()
+        self.cleanup = CleanupBox()
+        self.cleanup.chosen.connect(self.cleanup_chosen)
+        self._rows.addWidget(self.cleanup)
+        self._add_actions()
+        self.show_nothing()
+
+    def _add_results(self) -> None:
         self.results = Choice("Result", "Results keep their own thresholds and layers.")
         self.results.chosen.connect(self.result_chosen)
         self.open = button(
@@ -79,12 +96,8 @@ class ResultSection(Section):
         )
         self.beside.toggled.connect(self.beside_toggled)
         self.row(self.open, self.beside)
-        self.body = QWidget()
-        self._rows = QVBoxLayout(self.body)
-        self._rows.setContentsMargins(0, 0, 0, 0)
-        self._rows.setSpacing(4)
-        self.rows.addWidget(self.body)
-        self.classes: dict[int, ClassRow] = {}
+
+    def _add_corrected(self) -> None:
         self.corrected = QCheckBox("As corrected by hand")
         named(
             self.corrected,
@@ -93,9 +106,11 @@ class ResultSection(Section):
         )
         self.corrected.toggled.connect(self.corrected_toggled)
         self._rows.addWidget(self.corrected)
+
+    def _add_classes(self) -> None:
+        self.classes: dict[int, ClassRow] = {}
         self._class_rows = QVBoxLayout()
         self._class_rows.setSpacing(2)
-        self._add_measured_in()
         self._rows.addLayout(self._class_rows)
         self.plot = AreaBar()
         self._rows.addWidget(self.plot)
@@ -105,12 +120,6 @@ class ResultSection(Section):
         self._rows.addWidget(self.readout)
         self.under_cursor = note("Under cursor: -", name="Scores under the cursor")
         self._rows.addWidget(self.under_cursor)
-        self._add_display()
-        self.cleanup = CleanupBox()
-        self.cleanup.chosen.connect(self.cleanup_chosen)
-        self._rows.addWidget(self.cleanup)
-        self._add_actions()
-        self.show_nothing()
 
     def _add_measured_in(self) -> None:
         self.measured_in = Choice(
@@ -141,7 +150,7 @@ class ResultSection(Section):
         line.addWidget(QLabel("Opacity"))
         line.addWidget(self.opacity, 1)
         self._rows.addLayout(line)
-        hint = note("Hold the H key over the picture to hide the classes.")
+        hint = note("Hold the H key over the picture to see the bare slide.")
         self._rows.addWidget(hint)
 
     def _add_actions(self) -> None:
@@ -188,7 +197,7 @@ class ResultSection(Section):
             row.set_adjustable(not on)
         self.presets.setEnabled(not on)
 
-    def show_spec(self, spec: ModelSpec, rule: DecisionRule, hidden: Sequence[int]) -> None:
+    def show_spec(self, spec: ModelSpec, rule: DecisionRule, hidden: Container[int]) -> None:
         """A row for each class of this model."""
         clear(self._class_rows)
         self.classes = {}
