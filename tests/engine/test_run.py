@@ -258,7 +258,7 @@ def test_nan_costs_its_patch_only(model: PositionModel) -> None:
     assert not coverage[20:40, 40:60].any()
     assert coverage.sum() == 3600 - 400
     assert result.status == "complete"
-    with pytest.raises(InferenceError, match="row 1, column 2"):
+    with pytest.raises(InferenceError, match="The patch at x 40, y 20 on the slide failed: "):
         run(job_for(strict=True), slide_of(pixels), sick)
 
 

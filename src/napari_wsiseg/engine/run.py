@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -25,11 +25,22 @@ from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
-from napari_wsiseg.messages import Band, PatchBatch
+from napari_wsiseg.messages import Band, FailedPatch, PatchBatch
 from napari_wsiseg.models import Segmenter, place_for
 from napari_wsiseg.slides import Slide
-from napari_wsiseg.store import MapLayout, MapWriter, ProbabilityMap, RunInfo, TissueImage
+from napari_wsiseg.store import (
+    MapLayout,
+    MapWriter,
+    ProbabilityMap,
+    RunInfo,
+    TissueImage,
+    left_out_words,
+    place_words,
+)
 from napari_wsiseg.store.state import Status
+
+# On a slide of which half is missing, thousands fail.
+_TOLD = 5
 
 
 def run(
@@ -139,6 +150,17 @@ def _scratch(output: Path | None) -> Iterator[Path]:
                 made.rmdir()
 
 
+def _refuse_gaps(prior: ProbabilityMap) -> None:
+    """Raise where a strict run would go on with a result that lacks patches for good."""
+    settled = {tuple(patch) for patch in prior.grid.patches_for(prior.finished).tolist()}
+    if any((patch.row, patch.column) in settled for patch in prior.failed_patches):
+        raise InferenceError(
+            f"In {prior.path} an earlier run left patches out, and what is finished is not "
+            "computed again; overwrite it (on_exists='overwrite', --on-exists overwrite), or run without "
+            f"strict. {left_out_words(prior)}"
+        )
+
+
 class _Run:
     """One run: the stages, and the counts that progress tells of."""
 
@@ -162,6 +184,7 @@ class _Run:
         self._clock = Clock()
         self._done = 0
         self._rows_done = 0
+        self._lost = 0
         self._told_spill = False
 
     def steps(self) -> Iterator[Progress]:
@@ -198,6 +221,8 @@ class _Run:
         output = self._plan.job.output
         if output is None or self._prior is None:
             return None
+        if self._plan.job.strict:
+            _refuse_gaps(self._prior)
         return MapWriter.resume(output, identity, self._workspace)
 
     def _created(self, identity: dict[str, object]) -> MapWriter:
@@ -271,22 +296,30 @@ class _Run:
         self._done += len(prediction.indices)
         self._clock.patches(self._done)
         if prediction.failed:
-            if self._plan.job.strict:
-                bad = prediction.failed[0]
-                raise InferenceError(
-                    f"The patch in grid row {bad.row}, column {bad.column} failed: {bad.reason}; "
-                    "run without strict to leave such patches out."
-                )
-            self._writer.fail(prediction.failed)
-            for bad in prediction.failed:
-                yield self._warn(
-                    f"The patch in grid row {bad.row}, column {bad.column} was left out: "
-                    f"{bad.reason}"
-                )
+            yield from self._left_out(prediction.failed)
         bands = merger.add(prediction.indices, prediction.values, prediction.failed_positions)
         yield from self._put(bands)
         yield from self._watch()
         yield self._progress("batch")
+
+    def _left_out(self, patches: Sequence[FailedPatch]) -> Iterator[Progress]:
+        """List patches that failed, or stop at them; the user is told of the first few."""
+        map_ = self._writer.map
+        if self._plan.job.strict:
+            bad = patches[0]
+            raise InferenceError(
+                f"The patch {place_words(map_, bad)} failed: {bad.reason}; run without strict to "
+                "leave such patches out."
+            )
+        self._writer.fail(patches)
+        told, self._lost = self._lost, self._lost + len(patches)
+        for number, bad in enumerate(patches, told + 1):
+            if number <= _TOLD:
+                words = f"The patch {place_words(map_, bad)} is left out: {bad.reason}."
+                yield self._progress("warning", message=words)
+            elif number == _TOLD + 1:
+                words = "More patches are left out; the result lists them all."
+                yield self._progress("warning", message=words)
 
     def _put(self, bands: Iterator[Band]) -> Iterator[Progress]:
         for band in self._place.to_host(bands):
