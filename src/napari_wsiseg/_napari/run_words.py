@@ -90,7 +90,7 @@ def result_title(name: str, pm: ProbabilityMap) -> str:
         If the result is gone or damaged.
     """
     status, failed = pm.status, len(pm.failed_patches)
-    notes = [] if status == "complete" else [status]
+    notes: list[str] = [] if status == "complete" else [status]
     if failed:
         notes.append(f"{several(failed, 'patch')} left out")
     return f"{name} ({', '.join(notes)})" if notes else name

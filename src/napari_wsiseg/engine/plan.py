@@ -99,7 +99,7 @@ def resolve(inputs: Inputs, *, foretell: bool) -> RunPlan:
     costs = Costs(
         len(spec.classes),
         job.dtype,
-        _bytes_per_pixel(inputs.segmenter, spec),
+        bytes_per_pixel(inputs.segmenter, spec),
         block_size(info, downsample, canvas),
         len(gpus),
     )
@@ -206,7 +206,7 @@ def _tissue_digest(mask: TissueMask | None, frozen: ProbabilityMap | None) -> st
     return digest if isinstance(digest, str) else None
 
 
-def _bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
+def bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
     """What the model says it takes for itself; else float copies of what goes in and out."""
     stated = getattr(segmenter, "bytes_per_pixel", None)
     return stated if isinstance(stated, int) else 4 * (3 + 2 * len(spec.classes))

@@ -20,13 +20,14 @@ from napari_wsiseg.engine.inputs import (
 from napari_wsiseg.engine.plan import fitted_model, resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
 from napari_wsiseg.engine.runplan import RunPlan
+from napari_wsiseg.engine.shortage import what_fits
 from napari_wsiseg.errors import InferenceError, JobError, StoreError
 from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
 from napari_wsiseg.messages import Band, FailedPatch, PatchBatch
-from napari_wsiseg.models import Segmenter, place_for
+from napari_wsiseg.models import OutOfMemory, Segmenter, place_for
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import (
     MapLayout,
@@ -156,8 +157,8 @@ def _refuse_gaps(prior: ProbabilityMap) -> None:
     if any((patch.row, patch.column) in settled for patch in prior.failed_patches):
         raise InferenceError(
             f"In {prior.path} an earlier run left patches out, and what is finished is not "
-            "computed again; overwrite it (on_exists='overwrite', --on-exists overwrite), or run without "
-            f"strict. {left_out_words(prior)}"
+            "computed again; overwrite it (on_exists='overwrite', --on-exists overwrite), or run "
+            f"without strict. {left_out_words(prior)}"
         )
 
 
@@ -211,6 +212,14 @@ class _Run:
         except (GeneratorExit, KeyboardInterrupt):
             status = "cancelled"
             raise
+        except OutOfMemory as error:
+            advice = what_fits(plan, self._segmenter)
+            raise InferenceError(f"{error} {advice}") from error.__cause__
+        except MemoryError as error:
+            raise InferenceError(
+                "Memory ran out beside the model; what is finished is kept: lower "
+                "memory_threshold or batch_size, or close other programs, and run it on."
+            ) from error
         finally:
             if writer is not None:
                 writer.close(status)
