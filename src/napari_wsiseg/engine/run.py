@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from napari_wsiseg.config import SegmentationJob
@@ -70,8 +70,10 @@ def run(
         As `segment` does.
     """
     result = None
-    for progress in segment(job, slide, model, tissue):
-        result = progress.result
+    # Closed by whatever ends it: a trace of an interrupt would keep its threads alive.
+    with closing(segment(job, slide, model, tissue)) as steps:
+        for progress in steps:
+            result = progress.result
     assert result is not None  # noqa: S101 - `segment` yields at least its end
     return result
 
@@ -308,6 +310,8 @@ class _Run:
             yield from self._left_out(prediction.failed)
         bands = merger.add(prediction.indices, prediction.values, prediction.failed_positions)
         yield from self._put(bands)
+        # Also where no band came: a disk that fails ends the run now, not a row of patches later.
+        yield from self._finished_rows()
         yield from self._watch()
         yield self._progress("batch")
 

@@ -198,8 +198,17 @@ class MapWriter:
                 self._hand_over(row)
 
     def finished_rows(self) -> list[Region]:
-        """What was recorded since the last call: map pixels of the run's part of a chunk row."""
-        return [self._written.get_nowait() for _ in range(self._written.qsize())]
+        """What was recorded since the last call: map pixels of the run's part of a chunk row.
+
+        Raises
+        ------
+        StoreError
+            If there is nothing new, and writing has failed.
+        """
+        rows = [self._written.get_nowait() for _ in range(self._written.qsize())]
+        if not rows:
+            self._raise_error()
+        return rows
 
     def flush(self) -> None:
         """Wait until every complete chunk row is recorded.
