@@ -444,7 +444,7 @@ def test_a_jpeg_that_a_decoder_would_paint_over_is_damage(tmp_path, micrograph, 
         ({"progressive": True, "restart_marker_blocks": 1, "optimize": True}, b"\0"),
         ({}, b"\0\0\0"),
         ({}, b"\xff"),
-        ({"comment": b"\xff\xc8 is no marker here"}, b""),
+        ({"comment": b"\xff\xda and \xff\xc8 are no markers here"}, b""),
     ],
 )
 def test_a_jpeg_of_another_make_is_none(tmp_path, micrograph, options, after):

@@ -67,7 +67,7 @@ def check_whole(data: bytes) -> None:
     A decoder paints grey, or the pixels of another place, and does not say so. There is no
     checksum: damage that still reads as coded pixels cannot be told from a picture.
     """
-    start = data.find(bytes((0xFF, _START_OF_SCAN)))
+    start = _first_scan(data)
     # The usual tile, without a search: every 0xFF but that of the end is followed by 0.
     if start >= 0 and data.endswith(b"\xff\xd9"):
         place = _behind(data, start)
@@ -83,6 +83,20 @@ def check_whole(data: bytes) -> None:
             raise SlideError("a tile's JPEG is damaged: a marker stands amid its pixels")
         start = found.end() - 2
     raise SlideError("a tile's JPEG is cut short or damaged: it has no end")
+
+
+def _first_scan(data: bytes) -> int:
+    """Where the first scan's marker stands, or -1."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == _START_OF_SCAN:
+            return place
+        if marker == 0xFF:
+            place += 1
+        else:
+            place = place + 2 if marker in _STANDALONE else _behind(data, place)
+    return -1
 
 
 def _behind(data: bytes, marker: int) -> int:
