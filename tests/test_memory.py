@@ -31,6 +31,23 @@ def test_arrays_go_to_disk_once_the_budget_is_taken(tmp_path: Path) -> None:
         assert not third.any()
 
 
+def test_what_the_system_refuses_goes_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget is a plan: a limit that it does not know may be lower."""
+
+    def refused(*_: object) -> None:
+        raise MemoryError
+
+    with Workspace(10**6, tmp_path) as workspace:
+        monkeypatch.setattr(np, "zeros", refused)
+        array = workspace.take((100,), np.uint8)
+        monkeypatch.undo()
+        assert workspace.spilled
+        assert not workspace.room(1)
+        np.testing.assert_array_equal(array, np.zeros(100))
+
+
 def test_the_reserve_is_not_handed_out(tmp_path: Path) -> None:
     with Workspace(1000, tmp_path, reserve=600) as workspace:
         workspace.take((401,), np.uint8)
@@ -132,10 +149,11 @@ def test_control_groups_of_both_versions_count(tmp_path: Path) -> None:
     (v2 / "memory.current").write_text("1\n")
     (v2 / "memory.stat").write_text("inactive_file 0\n")
     (v2.parent / "memory.max").write_text("7000\n")
+    (v2.parent / "memory.high").write_text("6800\n")
     (v2.parent / "memory.current").write_text("6500\n")
     (v2.parent / "memory.stat").write_text("inactive_file 500\n")
     limits = list(memory._cgroup_limits(membership, tmp_path))
-    assert limits == [(9000, 4000), (7000, 6000)]
+    assert limits == [(9000, 4000), (7000, 6000), (6800, 6000)]
 
 
 def test_without_control_groups_there_are_no_limits(tmp_path: Path) -> None:

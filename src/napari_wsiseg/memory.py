@@ -98,10 +98,13 @@ def _cgroup_limits(
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            base, names = root, ("memory.max", "memory.current", "inactive_file")
+            # Above "high" a group is slowed down, above "max" its processes are killed.
+            limits: tuple[str, ...] = ("memory.max", "memory.high")
+            base, names = root, ("memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
             base = root / "memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            limits = ("memory.limit_in_bytes",)
+            names = ("memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
         group = base / path.lstrip("/")
@@ -110,19 +113,22 @@ def _cgroup_limits(
         for folder in folders:
             if not folder.is_relative_to(base):
                 break
-            yield from _cgroup_limit(folder, *names)
+            yield from _cgroup_limit(folder, limits, *names)
 
 
-def _cgroup_limit(folder: Path, limit: str, used: str, droppable: str) -> Iterator[tuple[int, int]]:
-    try:
-        most = (folder / limit).read_text().strip()
-        current = int((folder / used).read_text())
-        stat = (folder / "memory.stat").read_text().split()
-    except (OSError, ValueError):
-        return
-    if most != "max":
-        cache = int(stat[stat.index(droppable) + 1]) if droppable in stat else 0
-        yield int(most), max(current - cache, 0)
+def _cgroup_limit(
+    folder: Path, limits: tuple[str, ...], used: str, droppable: str
+) -> Iterator[tuple[int, int]]:
+    for limit in limits:
+        try:
+            most = (folder / limit).read_text().strip()
+            current = int((folder / used).read_text())
+            stat = (folder / "memory.stat").read_text().split()
+        except (OSError, ValueError):
+            continue
+        if most != "max":
+            cache = int(stat[stat.index(droppable) + 1]) if droppable in stat else 0
+            yield int(most), max(current - cache, 0)
 
 
 @dataclass(slots=True)
@@ -207,7 +213,11 @@ class Workspace:
         nbytes = max(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, 1)
         with self._lock:
             if self._fits(nbytes):
-                return self._register(np.zeros(shape, dtype), None)
+                try:
+                    return self._register(np.zeros(shape, dtype), None)
+                except MemoryError:
+                    # The budget allows it, and yet there is none: from now on, on disk.
+                    self._pressed = True
         file = self._file(nbytes)
         try:
             array = np.ndarray(shape, dtype, buffer=mmap.mmap(file.fileno(), nbytes))

@@ -333,8 +333,26 @@ class TestFailedPatches:
         out, err = capsys.readouterr()
         values = json.loads(out)
         assert values["status"] == "complete"
-        assert [(patch["row"], patch["column"]) for patch in values["failed_patches"]] == [(0, 0)]
-        assert "grid row 0, column 0" in err
+        (patch,) = values["failed_patches"]
+        assert "a tile's JPEG is cut short or damaged" in patch.pop("reason")
+        box = {"top": 0, "left": 0, "height": 512, "width": 512}
+        assert patch == {"row": 0, "column": 0, **box}
+        assert "Warning: The patch at x 0, y 0 on the slide is left out: small cannot be" in err
+
+        # Once more it is complete, and still not whole; nothing is tried again.
+        assert run(common) == 3
+        out, err = capsys.readouterr()
+        assert "1 patch could not be computed and is left out, at x 0, y 0 on the slide" in out
+        assert "It is complete already" in err
+        result = str(tmp_path / "small.ome.zarr")
+        assert run(["measure", result]) == 0
+        assert "1 patch could not be computed and is left out" in capsys.readouterr().out
+        assert run(["export", result, "--format", "geojson"]) == 0
+        assert "1 patch could not be computed and is left out" in capsys.readouterr().err
+
+        assert run([*common, "--strict"]) == 1
+        assert "an earlier run left patches out" in capsys.readouterr().err
+        assert ws.ProbabilityMap.open(result).status == "complete"
         assert run([*common, "--strict", "--on-exists", "overwrite"]) == 1
         assert "without strict" in capsys.readouterr().err
 

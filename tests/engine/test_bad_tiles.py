@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from engine.engine_cases import PositionModel, picture
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import run
+from napari_wsiseg.errors import SlideWarning
 from napari_wsiseg.geometry import YX, Region, Size
-from napari_wsiseg.slides import open_slide
+from napari_wsiseg.slides import Slide, open_slide
+from napari_wsiseg.slides.openslide_reader import open_file as open_with_openslide
 from napari_wsiseg.slides.tiff import TiffSlide
 from napari_wsiseg.store import ProbabilityMap
 
@@ -30,14 +33,15 @@ def made_slide(tmp_path: Path) -> Path:
     return path
 
 
-def zeroed(path: Path, tiles: Sequence[int], folder: Path) -> Path:
-    """A copy of a slide, with nothing but zeros in these tiles' bytes."""
+def zeroed(path: Path, tiles: Sequence[int], folder: Path, part: float = 1.0) -> Path:
+    """A copy of a slide, with nothing but zeros in the last part of these tiles' bytes."""
     data = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as tif:
         page = tif.pages[0].aspage()
         for tile in tiles:
             start, count = page.dataoffsets[tile], page.databytecounts[tile]
-            data[start : start + count] = bytes(count)
+            bad = round(part * count)
+            data[start + count - bad : start + count] = bytes(bad)
     torn = folder / f"torn{path.suffix}"
     torn.write_bytes(data)
     return torn
@@ -69,17 +73,32 @@ def _touches(first: int, last: int, start: int, stop: int, factor: float) -> boo
     return bool(low < stop and start <= high)
 
 
-def run_of(path: Path, model: PositionModel, resolution: str) -> ProbabilityMap:
+Reader = Callable[[Path], Slide]
+
+
+def with_openslide(path: Path) -> Slide:
+    """As OpenSlide reads it, whose handle refuses all after one bad tile."""
+    return open_with_openslide(path, None)
+
+
+def run_of(
+    path: Path, model: PositionModel, resolution: str, reader: Reader = open_slide
+) -> ProbabilityMap:
     job = SegmentationJob(resolution=resolution, tissue="none", dtype="float32")
-    with open_slide(path) as slide:
+    with reader(path) as slide:
         return run(job, slide, model)
 
 
 def check(
-    path: Path, torn: Path, tiles: Sequence[int], model: PositionModel, resolution: str
+    path: Path,
+    torn: Path,
+    tiles: Sequence[int],
+    model: PositionModel,
+    resolution: str,
+    reader: Reader = open_slide,
 ) -> tuple[int, int]:
     """Hold a run over the damaged slide against one over the whole: patches failed, and all."""
-    whole, result = (run_of(each, model, resolution) for each in (path, torn))
+    whole, result = (run_of(each, model, resolution, reader) for each in (path, torn))
     grid = result.grid
     with open_slide(path) as slide:
         places = [place_of(tile, slide.info.size) for tile in tiles]
@@ -116,6 +135,41 @@ def test_patches_that_meet_a_bad_tile_fail(
     torn = zeroed(made_slide, tiles, tmp_path)
     model = PositionModel(Size(100, 84), Size(80, 70), Size(80, 70))
     failed, patches = check(made_slide, torn, tiles, model, resolution)
+    assert 0 < failed < patches
+
+
+@pytest.mark.parametrize("resolution", ["baseline 1.0", "baseline 0.6"])
+def test_so_they_do_through_openslide(made_slide: Path, tmp_path: Path, resolution: str) -> None:
+    torn = zeroed(made_slide, [0, 12, 14], tmp_path)
+    model = PositionModel(Size(100, 84), Size(80, 70), Size(80, 70))
+    failed, patches = check(made_slide, torn, [0, 12, 14], model, resolution, with_openslide)
+    assert 0 < failed < patches
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5])
+def test_a_tile_that_breaks_off_is_no_grey_one(
+    made_slide: Path, tmp_path: Path, part: float
+) -> None:
+    """Its decoder would answer with grey for what is missing, and the model for that."""
+    torn = zeroed(made_slide, [12], tmp_path, part)
+    patch = Size(120, 120)
+    failed, _ = check(made_slide, torn, [12], PositionModel(patch, patch, patch), "baseline 1.0")
+    assert failed == 4
+
+
+def test_a_slide_that_is_cut_short(made_slide: Path, tmp_path: Path) -> None:
+    """OpenSlide opens none such: it hashes the last level's tiles."""
+    with tifffile.TiffFile(made_slide) as tif:
+        offsets = tif.pages[0].aspage().dataoffsets
+    assert list(offsets) == sorted(offsets)
+    torn = tmp_path / "torn.tif"
+    torn.write_bytes(made_slide.read_bytes()[: offsets[17] + 100])
+    model = PositionModel(Size(100, 84), Size(80, 70), Size(80, 70))
+    with warnings.catch_warnings():
+        # Told when it is opened: tests of the readers look at that.
+        warnings.simplefilter("ignore", SlideWarning)
+        tiles = range(17, len(offsets))
+        failed, patches = check(made_slide, torn, tiles, model, "baseline 1.0")
     assert 0 < failed < patches
 
 

@@ -158,7 +158,7 @@ def test_nan_costs_its_patch_only_and_overshoots_are_cut() -> None:
         assert actual.probabilities()[0, 21, 21].compute() == 1
         assert_same_bits(actual, plain)
     strict = job.model_copy(update={"strict": True})
-    with pytest.raises(InferenceError, match="row 0, column 1"):
+    with pytest.raises(InferenceError, match="at x 20, y 0 on the slide"):
         last(on_devices(strict, pixels, sick))
 
 

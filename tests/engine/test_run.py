@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from napari_wsiseg.engine import fields, plan, run, segment
 from napari_wsiseg.errors import InferenceError, JobError, ModelError, StoreError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.merge import RowMerger
 from napari_wsiseg.store import ProbabilityMap
 
 
@@ -258,7 +260,7 @@ def test_nan_costs_its_patch_only(model: PositionModel) -> None:
     assert not coverage[20:40, 40:60].any()
     assert coverage.sum() == 3600 - 400
     assert result.status == "complete"
-    with pytest.raises(InferenceError, match="row 1, column 2"):
+    with pytest.raises(InferenceError, match="The patch at x 40, y 20 on the slide failed: "):
         run(job_for(strict=True), slide_of(pixels), sick)
 
 
@@ -317,6 +319,70 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
         values_of(result)[0], values_of(run(job_for(), slide_of(pixels), plain))[0]
     )
     assert set(small.calls) == {2}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("period", [None, 4])
+def test_a_patch_that_does_not_fit_says_which_would(
+    tmp_path: Path, error: Exception, period: int | None
+) -> None:
+    """Memory that others took in the middle of a run: the run keeps its geometry."""
+
+    class Small(PositionModel):
+        full = False
+
+        def predict(self, patches: torch.Tensor) -> torch.Tensor:
+            if len(self.calls) > 2 and patches.shape[1] > 30 and self.full:
+                self.tried = [*getattr(self, "tried", []), len(patches)]
+                raise error
+            return super().predict(patches)
+
+    small = Small(Size(44, 36), Size(40, 32), Size(40, 32))
+    small.spec = replace(small.spec, shift_period=period)
+    shapes = {"patch_input_shape": (44, 36), "patch_output_shape": (40, 32)}
+    job = job_for(output=tmp_path / "a.ome.zarr", batch_size=4, **shapes)
+    pixels = picture(400, 64)
+    small.full = True
+    with pytest.raises(InferenceError) as caught:
+        run(job, slide_of(pixels), small)
+    assert caught.value.__cause__ is error
+    assert small.tried == [4, 2, 1]
+    words = str(caught.value)
+    assert "One patch of 36 x 44 px (width x height) does not fit" in words
+    if period is None:
+        assert "another device, and run it on" in words
+    else:
+        # Half of the input's pixels at the most, by multiples of the period.
+        assert "Patches of 20 x 24 px (width x height) would fit: " in words
+        assert "patch_input_shape=(24, 20)" in words
+        assert "patch_output_shape=(20, 16)" in words
+    with ProbabilityMap.open(job.output) as stopped:
+        assert stopped.status == "failed"
+        assert stopped.finished.any()
+        assert stopped.grid.patch_input == Size(44, 36)
+    small.full = False
+    with run(job, slide_of(pixels), small) as result:
+        assert result.status == "complete"
+
+
+def test_memory_that_ends_beside_the_model_is_one_sentence(
+    model: PositionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(RowMerger, "add", refused)
+    with pytest.raises(InferenceError, match="Memory ran out beside the model") as caught:
+        run(job_for(), slide_of(picture(60, 60)), model)
+    assert isinstance(caught.value.__cause__, MemoryError)
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path, model: PositionModel) -> None:

@@ -15,7 +15,7 @@ from engine.engine_cases import PositionModel, picture, slide_of
 from maps import SOFTMAX, map_of
 from napari_wsiseg import export
 from napari_wsiseg._napari.exports import ExportOrder, export_run
-from napari_wsiseg._napari.run_words import ended_words
+from napari_wsiseg._napari.run_words import ended_words, result_title
 from napari_wsiseg._napari.runs import Doing, RunEnd, RunRequest, run_steps
 from napari_wsiseg._napari.switch import Switch
 from napari_wsiseg.config import SegmentationJob
@@ -202,6 +202,27 @@ class TestARun:
         else:
             assert "Segment goes on from there" in ended_words(end)
         goes_on(request_for(slide=request.slide), end)
+
+    def test_patches_that_failed_are_said_when_it_ends(self, request_for) -> None:
+        class Sick(Model):
+            def predict(self, patches: torch.Tensor) -> torch.Tensor:
+                answer = super().predict(patches)
+                if len(self.calls) in (2, 5):
+                    answer[1] = float("nan")
+                return answer
+
+        seen, end = to_its_end(run_steps(request_for(Sick()), Switch()))
+        assert end.status == "complete"
+        assert ended_words(end) == (
+            "Done, but ⚠ 2 patches could not be computed and are left out, the first at x 0, "
+            f"y 18 on the slide: the model answered NaN or infinity. {end.result.path}"
+        )
+        assert result_title("a", end.result) == "a (2 patches left out)"
+        told = [step.message for step in seen[3:] if step.kind == "warning"]
+        assert told == [
+            f"The patch at x 0, y {y} on the slide is left out: the model answered NaN or infinity."
+            for y in (18, 54)
+        ]
 
     def test_a_model_that_cannot_be_loaded(self, request_for, tmp_path) -> None:
         def fail():

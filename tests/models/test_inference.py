@@ -89,6 +89,14 @@ def test_a_failure_names_the_model_and_keeps_the_cause(error: Exception, said: s
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
         RuntimeError("MPS backend out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough "
+            "memory: you tried to allocate 9 bytes."
+        ),
+        Exception(
+            "[ONNXRuntimeError] : 6 : bad_alloc: Failed to allocate memory for requested "
+            "buffer of size 9"
+        ),
         MemoryError(),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from napari_wsiseg.errors import SlideError, SlideWarning
 from napari_wsiseg.geometry import YX, Region, Resolution, Size
@@ -392,6 +394,64 @@ def test_so_is_one_of_jpeg_2000_before_it_is_decoded(tmp_path, monkeypatch, code
     monkeypatch.setattr(imagecodecs, "jpeg2k_decode", None)
     with open_slide(path) as slide, pytest.raises(SlideError, match="claims 3000 x 4000"):
         read_all(slide)
+
+
+def jpeg_of(pixels, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90, **options)
+    return file.getvalue()
+
+
+def slide_of_one_tile(path, data, side):
+    tifffile.imwrite(
+        path, iter([data]), shape=(side, side, 3), dtype=np.uint8, photometric="ycbcr",
+        tile=(side, side), compression="jpeg",
+    )  # fmt: skip
+    return open_slide(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data, at: data[:at],
+        lambda data, at: data[:at] + bytes(len(data) - at),
+        lambda data, at: data[:at] + b"\xff" * (len(data) - at),
+        lambda data, at: data[:at] + b"\xff" * 64 + data[at + 64 :],
+        lambda data, at: data[:at] + b"II*\0\xff\xc8\0\0" + data[at + 8 :],
+        lambda data, _: data[: data.index(b"\xff\xda")] + b"\xff\xd9",
+    ],
+    ids=["cut", "zeros from there on", "ones from there on", "ones", "a marker", "no pixels"],
+)
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
+def test_a_jpeg_that_a_decoder_would_paint_over_is_damage(tmp_path, micrograph, damage, part):
+    """libjpeg fills what is missing with grey, and only warns."""
+    good = jpeg_of(np.ascontiguousarray(micrograph[:128, :128]))
+    with slide_of_one_tile(tmp_path / "good.tif", good, 128) as slide:
+        read_all(slide)
+    bad = damage(good, int(part * len(good)))
+    with (
+        slide_of_one_tile(tmp_path / "bad.tif", bad, 128) as slide,
+        pytest.raises(SlideError, match=r"bad cannot be read in .*: a tile's JPEG is"),
+    ):
+        read_all(slide)
+
+
+@pytest.mark.parametrize(
+    ("options", "after"),
+    [
+        ({"progressive": True}, b""),
+        ({"restart_marker_blocks": 3}, b""),
+        ({"progressive": True, "restart_marker_blocks": 1, "optimize": True}, b"\0"),
+        ({}, b"\0\0\0"),
+        ({}, b"\xff"),
+        ({"comment": b"\xff\xda and \xff\xc8 are no markers here"}, b""),
+    ],
+)
+def test_a_jpeg_of_another_make_is_none(tmp_path, micrograph, options, after):
+    pixels = np.ascontiguousarray(micrograph[:128, :128])
+    data = jpeg_of(pixels, **options)
+    with slide_of_one_tile(tmp_path / "a.tif", data + after, 128) as slide:
+        np.testing.assert_array_equal(read_all(slide), imagecodecs.jpeg8_decode(data))
 
 
 @pytest.mark.parametrize("layout", ["samples", "pages", "white is zero"])

@@ -13,6 +13,7 @@ from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.kept_view import keep_hidden, keep_rule, kept_hidden, kept_rule
 from napari_wsiseg._napari.open_slides import OpenSlide
 from napari_wsiseg._napari.result_layers import ResultLayers, result_of
+from napari_wsiseg._napari.run_words import result_title
 from napari_wsiseg._napari.sections.result import ResultSection
 from napari_wsiseg._napari.side_by_side import SideBySide
 from napari_wsiseg._napari.slide_layer import slide_of
@@ -315,7 +316,6 @@ class ResultsControl(QObject):
 def _title(layers: ResultLayers) -> str:
     name: str = layers.labels.name.removesuffix(" · classes")
     try:
-        state: str = layers.pm.status
+        return result_title(name, layers.pm)
     except StoreError:
-        state = "gone or damaged"
-    return name if state == "complete" else f"{name} ({state})"
+        return f"{name} (gone or damaged)"

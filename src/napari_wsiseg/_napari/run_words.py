@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_wsiseg.geometry import Resolution
     from napari_wsiseg.slides import SlideInfo
     from napari_wsiseg.spec import ModelSpec
+    from napari_wsiseg.store import ProbabilityMap
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def progress_words(step: Progress, *, from_disk: bool) -> str:
 
 def ended_words(end: RunEnd) -> str:
     """How the run ended, and what can be done now."""
+    from napari_wsiseg.store import left_out_words
+
     if end.status == "failed" and end.error is not None:
         kept = "" if end.result is None else " Finished rows are kept; Segment goes on from there."
         return f"⚠ Failed: {end.error}{kept}"
@@ -74,6 +77,20 @@ def ended_words(end: RunEnd) -> str:
     where = "" if end.result.path is None else f" {end.result.path}"
     if end.status == "cancelled":
         return f"Cancelled; finished rows are kept, and Segment goes on from there.{where}"
-    failed = end.result.failed_patches
-    lost = f" {several(len(failed), 'patch')} could not be computed." if failed else ""
-    return f"Done.{lost}{where}"
+    lacks = left_out_words(end.result)
+    return f"Done.{where}" if not lacks else f"Done, but ⚠ {lacks}{where}"
+
+
+def result_title(name: str, pm: ProbabilityMap) -> str:
+    """Like "CMU-1 · he-stain (cancelled, 2 patches left out)"; a result that is whole has no notes.
+
+    Raises
+    ------
+    StoreError
+        If the result is gone or damaged.
+    """
+    status, failed = pm.status, len(pm.failed_patches)
+    notes: list[str] = [] if status == "complete" else [status]
+    if failed:
+        notes.append(f"{several(failed, 'patch')} left out")
+    return f"{name} ({', '.join(notes)})" if notes else name

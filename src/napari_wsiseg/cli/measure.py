@@ -19,7 +19,7 @@ from napari_wsiseg.labels import LabelMap
 from napari_wsiseg.measure import AreaTable, measure_labels, stain_readout
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.regions import NamedRegion, excluding, read_geojson
-from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.store import ProbabilityMap, left_out_words
 from napari_wsiseg.words import several
 
 if TYPE_CHECKING:
@@ -162,8 +162,8 @@ def _remarks(pm: ProbabilityMap, regions: Path | None) -> Iterator[str]:
     if pm.status != "complete":
         finished = pm.finished
         yield f"It is {pm.status}: {finished.sum()} of {finished.size} chunks are finished."
-    if failed := pm.failed_patches:
-        yield f"{several(len(failed), 'patch')} failed and were left out; the result lists them."
+    if lacks := left_out_words(pm):
+        yield lacks
     if regions is not None:
         corner = bounds_corner(pm)
         where = "slide's corner"

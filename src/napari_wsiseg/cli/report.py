@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from napari_wsiseg.cli.terminal import out, print_table
 from napari_wsiseg.measure import AreaRow, AreaTable, in_digits, stain_readout
 from napari_wsiseg.notice import RESEARCH_USE
-from napari_wsiseg.words import SCALE_SOURCES, in_mpp, several
+from napari_wsiseg.store import left_out_words
+from napari_wsiseg.words import SCALE_SOURCES, in_mpp
 
 if TYPE_CHECKING:
+    from napari_wsiseg.messages import FailedPatch
     from napari_wsiseg.store import ProbabilityMap
 
 
@@ -19,8 +21,8 @@ def print_result(result: ProbabilityMap, areas: AreaTable) -> None:
     print_areas(areas)
     for text in stain_readout(areas):
         out(text)
-    if failed := result.failed_patches:
-        out(f"{several(len(failed), 'patch')} failed and were left out; the result lists them.")
+    if lacks := left_out_words(result):
+        out(lacks)
     out(f"Result: {result.path}")
     out(RESEARCH_USE)
 
@@ -54,11 +56,15 @@ def result_values(result: ProbabilityMap, areas: AreaTable) -> dict[str, Any]:
         "mpp": None if areas.mpp is None else list(areas.mpp),
         "mpp_source": areas.mpp_source,
         "areas": area_values(areas),
-        "failed_patches": [
-            {"row": patch.row, "column": patch.column, "reason": patch.reason}
-            for patch in result.failed_patches
-        ],
+        "failed_patches": [_failed(result, patch) for patch in result.failed_patches],
     }
+
+
+def _failed(result: ProbabilityMap, patch: FailedPatch) -> dict[str, Any]:
+    """A patch that was left out; its place in level-0 pixels of the slide."""
+    box = result.place_of(patch)
+    place = {"top": box.top, "left": box.left, "height": box.size.height, "width": box.size.width}
+    return {"row": patch.row, "column": patch.column, "reason": patch.reason} | place
 
 
 def area_values(areas: AreaTable) -> list[dict[str, Any]]:

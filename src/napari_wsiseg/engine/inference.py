@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import InferenceError
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.grid import Indices
 from napari_wsiseg.messages import FailedPatch, PatchBatch
@@ -66,7 +65,7 @@ class Predictor:
     output
         Height and width that each answer must have.
     batch_size
-        Patches a call; halved, down to 1, when the model runs out of memory.
+        Patches a call; halved, down to 1, when the model runs out of memory, on any device.
     ahead
         Batches that are asked about before the answer to an earlier one is waited for.
     """
@@ -88,6 +87,8 @@ class Predictor:
         ------
         ModelError
             If an answer has a wrong shape or class count, or the first a wrong range.
+        OutOfMemory
+            If not even one patch fits.
         InferenceError
             If the model fails.
         """
@@ -108,11 +109,10 @@ class Predictor:
                 ]
             except OutOfMemory as error:
                 if self.batch_size == 1:
-                    height, width = pixels.shape[1:3]
-                    raise InferenceError(
-                        f"One patch of {width} x {height} px does not fit the memory of the "
-                        "model's device; use smaller patches (patch_input_shape) or another one."
-                    ) from error
+                    raise OutOfMemory(
+                        f"One patch of {Size(*pixels.shape[1:3])} does not fit the memory of the "
+                        "model's device."
+                    ) from error.__cause__
                 self.batch_size //= 2
 
     def _call(self, replica: Replica, pixels: NDArray[np.uint8]) -> tuple[Answer, int]:

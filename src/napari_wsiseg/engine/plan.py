@@ -154,7 +154,7 @@ def _costs(inputs: Inputs, downsample: YX, gpus: int) -> Costs:
     return Costs(
         len(spec.classes),
         inputs.job.dtype,
-        _bytes_per_pixel(inputs.segmenter, spec),
+        bytes_per_pixel(inputs.segmenter, spec),
         block_size(info, downsample, canvas),
         gpus,
     )
@@ -207,7 +207,7 @@ def _tissue_digest(mask: TissueMask | None, frozen: ProbabilityMap | None) -> st
     return digest if isinstance(digest, str) else None
 
 
-def _bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
+def bytes_per_pixel(segmenter: Segmenter | None, spec: ModelSpec) -> int:
     """What the model says it takes for itself; else float copies of what goes in and out."""
     stated = getattr(segmenter, "bytes_per_pixel", None)
     return stated if isinstance(stated, int) else 4 * (3 + 2 * len(spec.classes))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from napari_wsiseg.config import SegmentationJob
@@ -20,16 +20,28 @@ from napari_wsiseg.engine.inputs import (
 from napari_wsiseg.engine.plan import fitted_model, resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
 from napari_wsiseg.engine.runplan import RunPlan
+from napari_wsiseg.engine.shortage import what_fits
 from napari_wsiseg.errors import InferenceError, JobError, StoreError
 from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
-from napari_wsiseg.messages import Band, PatchBatch
-from napari_wsiseg.models import Segmenter, place_for
+from napari_wsiseg.messages import Band, FailedPatch, PatchBatch
+from napari_wsiseg.models import OutOfMemory, Segmenter, place_for
 from napari_wsiseg.slides import Slide
-from napari_wsiseg.store import MapLayout, MapWriter, ProbabilityMap, RunInfo, TissueImage
+from napari_wsiseg.store import (
+    MapLayout,
+    MapWriter,
+    ProbabilityMap,
+    RunInfo,
+    TissueImage,
+    left_out_words,
+    place_words,
+)
 from napari_wsiseg.store.state import Status
+
+# On a slide of which half is missing, thousands fail.
+_TOLD = 5
 
 
 def run(
@@ -58,8 +70,10 @@ def run(
         As `segment` does.
     """
     result = None
-    for progress in segment(job, slide, model, tissue):
-        result = progress.result
+    # Closed by whatever ends it: a trace of an interrupt would keep its threads alive.
+    with closing(segment(job, slide, model, tissue)) as steps:
+        for progress in steps:
+            result = progress.result
     assert result is not None  # noqa: S101 - `segment` yields at least its end
     return result
 
@@ -139,6 +153,17 @@ def _scratch(output: Path | None) -> Iterator[Path]:
                 made.rmdir()
 
 
+def _refuse_gaps(prior: ProbabilityMap) -> None:
+    """Raise where a strict run would go on with a result that lacks patches for good."""
+    settled = {tuple(patch) for patch in prior.grid.patches_for(prior.finished).tolist()}
+    if any((patch.row, patch.column) in settled for patch in prior.failed_patches):
+        raise InferenceError(
+            f"In {prior.path} an earlier run left patches out, and what is finished is not "
+            "computed again; overwrite it (on_exists='overwrite', --on-exists overwrite), or run "
+            f"without strict. {left_out_words(prior)}"
+        )
+
+
 class _Run:
     """One run: the stages, and the counts that progress tells of."""
 
@@ -162,6 +187,7 @@ class _Run:
         self._clock = Clock()
         self._done = 0
         self._rows_done = 0
+        self._lost = 0
         self._told_spill = False
 
     def steps(self) -> Iterator[Progress]:
@@ -188,6 +214,14 @@ class _Run:
         except (GeneratorExit, KeyboardInterrupt):
             status = "cancelled"
             raise
+        except OutOfMemory as error:
+            advice = what_fits(plan, self._segmenter)
+            raise InferenceError(f"{error} {advice}") from error.__cause__
+        except MemoryError as error:
+            raise InferenceError(
+                "Memory ran out beside the model; what is finished is kept: lower "
+                "memory_threshold or batch_size, or close other programs, and run it on."
+            ) from error
         finally:
             if writer is not None:
                 writer.close(status)
@@ -198,6 +232,8 @@ class _Run:
         output = self._plan.job.output
         if output is None or self._prior is None:
             return None
+        if self._plan.job.strict:
+            _refuse_gaps(self._prior)
         return MapWriter.resume(output, identity, self._workspace)
 
     def _created(self, identity: dict[str, object]) -> MapWriter:
@@ -271,22 +307,32 @@ class _Run:
         self._done += len(prediction.indices)
         self._clock.patches(self._done)
         if prediction.failed:
-            if self._plan.job.strict:
-                bad = prediction.failed[0]
-                raise InferenceError(
-                    f"The patch in grid row {bad.row}, column {bad.column} failed: {bad.reason}; "
-                    "run without strict to leave such patches out."
-                )
-            self._writer.fail(prediction.failed)
-            for bad in prediction.failed:
-                yield self._warn(
-                    f"The patch in grid row {bad.row}, column {bad.column} was left out: "
-                    f"{bad.reason}"
-                )
+            yield from self._left_out(prediction.failed)
         bands = merger.add(prediction.indices, prediction.values, prediction.failed_positions)
         yield from self._put(bands)
+        # Also where no band came: a disk that fails ends the run now, not a row of patches later.
+        yield from self._finished_rows()
         yield from self._watch()
         yield self._progress("batch")
+
+    def _left_out(self, patches: Sequence[FailedPatch]) -> Iterator[Progress]:
+        """List patches that failed, or stop at them; the user is told of the first few."""
+        map_ = self._writer.map
+        if self._plan.job.strict:
+            bad = patches[0]
+            raise InferenceError(
+                f"The patch {place_words(map_, bad)} failed: {bad.reason}; run without strict to "
+                "leave such patches out."
+            )
+        self._writer.fail(patches)
+        told, self._lost = self._lost, self._lost + len(patches)
+        for number, bad in enumerate(patches, told + 1):
+            if number <= _TOLD:
+                words = f"The patch {place_words(map_, bad)} is left out: {bad.reason}."
+                yield self._progress("warning", message=words)
+            elif number == _TOLD + 1:
+                words = "More patches are left out; the result lists them all."
+                yield self._progress("warning", message=words)
 
     def _put(self, bands: Iterator[Band]) -> Iterator[Progress]:
         for band in self._place.to_host(bands):

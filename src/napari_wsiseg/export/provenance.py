@@ -18,7 +18,7 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
     """How an export came to be, as plain JSON.
 
     Slide, model and weights, rule, clean-up and corrections by hand, origin, scale and
-    versions; of a result that is not complete, how far it is. No path, unless that was asked
+    versions; how far the result is, and how many patches it lacks. No path, unless that was asked
     for.
     """
     pm, spec, rule = request.pm, request.spec, request.labels.rule
@@ -50,6 +50,8 @@ def provenance(request: ExportRequest) -> dict[str, Any]:
         "downsample": [*pm.downsample],
         "status": pm.status,
         "finished_chunks": [int(pm.finished.sum()), int(pm.finished.size)],
+        # Left uncovered: of what they would have held nothing is known.
+        "failed_patches": len(pm.failed_patches),
         "result": made,
     }
     if request.with_paths:

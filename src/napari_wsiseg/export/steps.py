@@ -17,7 +17,7 @@ from napari_wsiseg.export.target import check_free, is_label_image, new_target
 from napari_wsiseg.labels import MODELS_OWN, Cleanup, DecisionRule, LabelMap, label_of
 from napari_wsiseg.regions import QUPATH_CLASSES
 from napari_wsiseg.spec import ModelSpec
-from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.store import ProbabilityMap, left_out_words
 from napari_wsiseg.store.label_images import LABELS, list_label
 from napari_wsiseg.store.lock import WriterLock
 
@@ -135,6 +135,8 @@ def export_steps(
         if pm.status != "complete":
             finished = f"{pm.finished.sum()} of {pm.finished.size} chunks are finished"
             yield Step("reading", 0.0, f"The result is {pm.status}: {finished}.")
+        if lacks := left_out_words(pm):
+            yield Step("reading", 0.0, lacks)
         for part in labels.prepare():
             yield Step("cleaning up", part)
         for part_request, where in parts:

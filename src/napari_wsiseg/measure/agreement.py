@@ -19,6 +19,7 @@ from napari_wsiseg.measure.reference import Reference, near_classes
 from napari_wsiseg.measure.sweep import SweepCounter, SweepCounts
 from napari_wsiseg.regions import REGION, NamedRegion
 from napari_wsiseg.spec import ModelSpec
+from napari_wsiseg.store import left_out_words
 
 if TYPE_CHECKING:
     from napari_wsiseg.store import ProbabilityMap
@@ -133,6 +134,8 @@ def _remarks(pm: ProbabilityMap, reference: Reference, counts: SweepCounts) -> I
     spec = pm.spec
     if pm.status != "complete":
         yield f"The result is not complete ({pm.status}): only what is there was compared."
+    if lacks := left_out_words(pm):
+        yield lacks
     if reference.regions:
         yield (
             f"Compared inside the regions of class {REGION}; where nothing is annotated in "

@@ -23,6 +23,18 @@ TOLERANCE = 1e-3
 """How far beyond 0..1 an answer may lie, to be cut off."""
 
 
+# On the CPU torch raises a plain RuntimeError from its allocator, with other words on Windows;
+# the last two are what C++ says, and onnxruntime, in errors of their own.
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate memory",
+)
+
+
 class OutOfMemory(InferenceError):  # noqa: N818 - says what happened
     """A batch did not fit the device; a smaller one may."""
 
@@ -122,10 +134,8 @@ def _failure(name: str, shape: tuple[int, ...], error: Exception) -> InferenceEr
         else f"a patch of {Size(height, width)}"
     )
     text = str(error).strip()
-    # On the CPU torch raises a plain RuntimeError from its allocator.
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError)
-        and any(sign in text.lower() for sign in ("out of memory", "can't allocate memory"))
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in text.lower() for sign in _NO_MEMORY
     ):
         return OutOfMemory(
             f"Model {name!r} ran out of memory on {batch}; "

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import SlideError
+from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Region
 from napari_wsiseg.slides.base import Level, Slide
 from napari_wsiseg.slides.resample import ReadPixels, reach, white
@@ -86,18 +86,18 @@ def read_around(
     for row in rows.tiles:
         for column in columns.tiles:
             tile = Region(row * level.tile.height, column * level.tile.width, level.tile)
-            reason = _failure(read_level, tile.clipped(level.size))
-            if reason is not None:
+            problem = _failure(read_level, tile.clipped(level.size))
+            if problem is not None:
                 (top, bottom), (left, right) = rows.outputs(row), columns.outputs(column)
                 unread[top:bottom, left:right] = True
                 box = Region.from_bounds(top, left, bottom, right)
-                gaps.append(Gap(box.shifted(region.top, region.left), reason))
+                gaps.append(Gap(box.shifted(region.top, region.left), problem))
     for part in _rest(unread):
         piece = part.shifted(region.top, region.left)
         try:
             out[part.slices] = read(piece)
         except (SlideError, OSError) as error:
-            gaps.append(Gap(piece, str(error)))
+            gaps.append(Gap(piece, reason(error)))
     return out, gaps
 
 
@@ -132,7 +132,7 @@ def _failure(read: ReadPixels, region: Region) -> str | None:
     try:
         read(region)
     except (SlideError, OSError) as error:
-        return str(error)
+        return reason(error)
     return None
 
 

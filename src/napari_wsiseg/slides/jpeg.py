@@ -1,12 +1,24 @@
-"""Looks at a JPEG or JPEG 2000 header before a decoder makes room for what it claims."""
+"""Looks at a tile's JPEG or JPEG 2000 before a decoder does, which trusts what it is given.
+
+A decoder makes room for whatever a header claims, and paints over what is missing of the
+pixels without a word.
+"""
 
 from __future__ import annotations
+
+import re
 
 from napari_wsiseg.errors import SlideError
 from napari_wsiseg.geometry import Size
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
+_START_OF_SCAN = 0xDA
+_END = 0xD9
+# Tables, comments and further scans may stand between the scans of a picture (B.2.1, B.2.4).
+_BETWEEN_SCANS = frozenset((0xC4, _START_OF_SCAN, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
+# In coded pixels 0xFF is followed by 0, or is a restart (B.1.1.5, B.2.1).
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 _J2K_START = b"\xff\x4f\xff\x51"
 
 
@@ -46,6 +58,47 @@ def check_tile_size(data: bytes, tile: Size) -> None:
     """Raise SlideError where a tile's JPEG or JPEG 2000 claims to be larger than the tile."""
     size = jpeg_size(data) if data[:2] == b"\xff\xd8" else jpeg2000_size(data)
     if size is not None and (size.height > tile.height or size.width > tile.width):
-        raise SlideError(
-            f"A tile claims {size}, where the slide's tiles are {tile}; it is damaged."
-        )
+        raise SlideError(f"a tile claims {size}, where the slide's tiles are {tile}")
+
+
+def check_whole(data: bytes) -> None:
+    """Raise SlideError where a tile's JPEG breaks off, or its coded pixels are none.
+
+    A decoder paints grey, or the pixels of another place, and does not say so. There is no
+    checksum: damage that still reads as coded pixels cannot be told from a picture.
+    """
+    start = _first_scan(data)
+    # The usual tile, without a search: every 0xFF but that of the end is followed by 0.
+    if start >= 0 and data.endswith(b"\xff\xd9"):
+        place = _behind(data, start)
+        if data.count(b"\xff", place) - data.count(b"\xff\x00", place) == 1:
+            return
+    while start >= 0:
+        found = _MARKER.search(data, _behind(data, start))
+        if found is None:
+            break
+        if found[1][0] == _END:
+            return
+        if found[1][0] not in _BETWEEN_SCANS:
+            raise SlideError("a tile's JPEG is damaged: a marker stands amid its pixels")
+        start = found.end() - 2
+    raise SlideError("a tile's JPEG is cut short or damaged: it has no end")
+
+
+def _first_scan(data: bytes) -> int:
+    """Where the first scan's marker stands, or -1."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == _START_OF_SCAN:
+            return place
+        if marker == 0xFF:
+            place += 1
+        else:
+            place = place + 2 if marker in _STANDALONE else _behind(data, place)
+    return -1
+
+
+def _behind(data: bytes, marker: int) -> int:
+    """Where the segment of a marker ends."""
+    return marker + 2 + int.from_bytes(data[marker + 2 : marker + 4], "big")

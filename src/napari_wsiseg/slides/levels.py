@@ -70,7 +70,7 @@ class LevelSlide(ABC):
         with self._reading():
             try:
                 return self._read_level(level, region)
-            except (SlideError, MemoryError):
+            except MemoryError:
                 raise
             # Decoders raise what they like; whatever it is, it costs this region only.
             except Exception as error:

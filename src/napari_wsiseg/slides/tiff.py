@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import SlideError, SlideWarning, reason
 from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides import fingerprint
-from napari_wsiseg.slides.jpeg import check_tile_size
+from napari_wsiseg.slides.jpeg import check_tile_size, check_whole
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb, check_pixels, ycc_to_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels
@@ -267,6 +267,7 @@ class TiffSlide(TiledSlide):
         if page.compression in (*_JPEG, *_JPEG_2000):
             check_tile_size(data, Plane((page,)).tile)
         if page.compression in _JPEG:
+            check_whole(data)
             stored = page.decode(data, index, jpegtables=page.jpegtables)[0]
         else:
             stored = page.decode(data, index)[0]
@@ -323,20 +324,17 @@ class _SharedFile:
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("rb", buffering=0)
-        self._name = path.stem
         self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, offset: int, count: int) -> bytes:
         if not 0 <= offset <= offset + count <= self.size:
-            raise SlideError(
-                f"{self._name} is cut short: {count} bytes at {offset} lie beyond its end."
-            )
+            raise SlideError(f"it is cut short: {count} bytes at {offset} lie beyond its end")
         with self._lock:
             self._file.seek(offset)
             data = self._file.read(count)
         if len(data) < count:
-            raise SlideError(f"{self._name} changed while it was read; open it again.")
+            raise SlideError("it changed while it was read; open it again")
         return data
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -206,6 +207,14 @@ class ProbabilityMap:
     def failed_patches(self) -> tuple[FailedPatch, ...]:
         """Patches left uncovered, and why."""
         return self._home.state().failed_patches
+
+    def place_of(self, patch: FailedPatch) -> Region:
+        """What a patch answers for, in level-0 pixels of the slide, rounded out to whole ones."""
+        box = self.grid.output_region(patch.row, patch.column)
+        y, x = self.downsample.y / self.grid.scale, self.downsample.x / self.grid.scale
+        return Region.from_bounds(
+            floor(box.top * y), floor(box.left * x), ceil(box.bottom * y), ceil(box.right * x)
+        ).clipped(self.slide_size)
 
     @property
     def warnings(self) -> tuple[str, ...]:

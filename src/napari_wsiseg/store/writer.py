@@ -64,6 +64,7 @@ class MapWriter:
         self._writes = ChunkWriter(levels, home.put)
         self._pyramid = Pyramid(levels, self._writes, workspace)
         self._state = home.state()
+        self._failed = {(p.row, p.column) for p in self._state.failed_patches}
         self._chunks = np.zeros(self._grid.chunk_shape, bool)
         self._next = self._grid.canvas.height
         self._row: RunRow | None = None
@@ -160,6 +161,7 @@ class MapWriter:
         settled = {tuple(p) for p in self._grid.patches_for(~unfinished).tolist()}
         failed = [p for p in self._state.failed_patches if (p.row, p.column) in settled]
         self._state = replace(self._state, failed_patches=tuple(failed))
+        self._failed = {(p.row, p.column) for p in failed}
         self._chunks = chunks.copy()
         self._pyramid.begin(self._chunks, self._home.recorded())
         self._next = 0
@@ -196,8 +198,17 @@ class MapWriter:
                 self._hand_over(row)
 
     def finished_rows(self) -> list[Region]:
-        """What was recorded since the last call: map pixels of the run's part of a chunk row."""
-        return [self._written.get_nowait() for _ in range(self._written.qsize())]
+        """What was recorded since the last call: map pixels of the run's part of a chunk row.
+
+        Raises
+        ------
+        StoreError
+            If there is nothing new, and writing has failed.
+        """
+        rows = [self._written.get_nowait() for _ in range(self._written.qsize())]
+        if not rows:
+            self._raise_error()
+        return rows
 
     def flush(self) -> None:
         """Wait until every complete chunk row is recorded.
@@ -212,8 +223,11 @@ class MapWriter:
 
     def fail(self, patches: Iterable[FailedPatch]) -> None:
         """List patches that are left uncovered."""
-        listed = {(p.row, p.column): p for p in (*self._state.failed_patches, *patches)}
-        self._state = replace(self._state, failed_patches=tuple(listed.values()))
+        # One may be known already: it lies in a finished chunk too.
+        new = [p for p in patches if (p.row, p.column) not in self._failed]
+        self._failed.update((p.row, p.column) for p in new)
+        failed = (*self._state.failed_patches, *new)
+        self._state = replace(self._state, failed_patches=failed)
 
     def warn(self, sentence: str) -> None:
         """Keep a sentence for the user."""

@@ -1,0 +1,219 @@
+"""Whatever fails, in any stage: the run stops soon, its first cause is kept, no thread stays."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from engine.engine_cases import PositionModel, picture, slide_of
+from napari_wsiseg import loading
+from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.engine import fields, run, segment
+from napari_wsiseg.errors import InferenceError, StoreError, WsisegError
+from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.merge import RowMerger
+from napari_wsiseg.slides import Slide
+from napari_wsiseg.store import MapWriter, ProbabilityMap
+from napari_wsiseg.store.chunks import ChunkWriter
+from napari_wsiseg.store.files import DurableFolder
+
+PIXELS = picture(96, 40)
+# Zarr has a loop of its own, and threads for it: both outlive every use of it.
+_ZARRS = ("zarr", "asyncio")
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "PatchGrid", partial(PatchGrid, chunk=16))
+    monkeypatch.setattr(loading, "block_size", lambda *_: Size(16, 40))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    threads, children = set(threading.enumerate()), psutil.Process().children(recursive=True)
+    yield
+    new = set(threading.enumerate()) - threads
+    assert [t.name for t in new if not t.name.startswith(_ZARRS)] == []
+    assert psutil.Process().children(recursive=True) == children
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> SegmentationJob:
+    return SegmentationJob(output=tmp_path / "a.ome.zarr", tissue="none", batch_size=2)
+
+
+class Model(PositionModel):
+    """Raises at its n-th call."""
+
+    def __init__(self, call: int = -1, error: BaseException | None = None) -> None:
+        super().__init__(Size(12, 44), Size(8, 40), Size(6, 40))
+        self._call, self._error = call, error
+
+    def predict(self, patches: torch.Tensor) -> torch.Tensor:
+        if self._error is not None and len(self.calls) == self._call:
+            raise self._error
+        return super().predict(patches)
+
+
+class Broken:
+    """A slide whose reader breaks below a row: no damage, but the reader's own fault."""
+
+    def __init__(self, row: int, error: BaseException) -> None:
+        self._slide: Slide = slide_of(PIXELS)
+        self.info = self._slide.info
+        self._row, self._error = row, error
+
+    def read_at(self, region: Region, downsample: YX) -> NDArray[np.uint8]:
+        if region.top >= self._row:
+            raise self._error
+        return self._slide.read_at(region, downsample)
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and what led to it, the last being the first that happened."""
+    chain: list[BaseException] = []
+    while error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error
+    return chain
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("error", [ValueError("first"), OSError(errno.EIO, "first"), MemoryError()])
+@pytest.mark.parametrize("stage", ["model", "merge", "encode", "write", "rows"])
+def test_the_first_cause_is_told(
+    job: SegmentationJob,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    error: Exception,
+    place: int,
+) -> None:
+    calls = 0
+
+    def failing(real: object, *arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > place:
+            raise error
+        return real(*arguments)  # type: ignore[operator]
+
+    target, name = {
+        "merge": (RowMerger, "add"),
+        "encode": (ChunkWriter, "_encode"),
+        "write": (DurableFolder, "put"),
+        "rows": (MapWriter, "add"),
+        "model": (Model, "predict"),
+    }[stage]
+    real = getattr(target, name)
+    first = stage == "model" and place == 0
+    with monkeypatch.context() as patch:
+        steps = segment(job, slide_of(PIXELS), Model())
+        if not first:
+            next(steps)  # an output is put the same way as what fails here
+        patch.setattr(target, name, lambda *a: failing(real, *a))
+        with pytest.raises((WsisegError, type(error))) as caught:
+            list(steps)
+    assert causes(caught.value)[-1] is error
+    if stage == "model":
+        assert isinstance(caught.value, InferenceError)
+    if stage in ("encode", "write"):
+        assert isinstance(caught.value, StoreError)
+    if not first:
+        with ProbabilityMap.open(job.output) as stopped:  # type: ignore[arg-type]
+            assert stopped.status == "failed"
+
+
+@pytest.mark.parametrize("row", [0, 32, 80])
+@pytest.mark.parametrize("error", [ZeroDivisionError("first"), MemoryError(), SystemExit(3)])
+def test_a_reader_that_breaks_is_told(job: SegmentationJob, row: int, error: BaseException) -> None:
+    with pytest.raises((WsisegError, type(error))) as caught:
+        run(job, Broken(row, error), Model())  # type: ignore[arg-type]
+    assert causes(caught.value)[-1] is error
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5, 9])
+def test_closed_half_way_at_once_nothing_runs_on(job: SegmentationJob, steps: int) -> None:
+    going = segment(job, slide_of(PIXELS), Model())
+    for _ in range(steps):
+        next(going)
+    going.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsiseg")]
+
+
+def test_an_interrupt_in_the_caller_ends_the_run(job: SegmentationJob) -> None:
+    def watch() -> None:
+        for step in segment(job, slide_of(PIXELS), Model()):
+            if step.kind == "row":
+                raise KeyboardInterrupt
+
+    try:
+        watch()
+    except KeyboardInterrupt:
+        pass
+    else:
+        pytest.fail("the interrupt is the caller's")
+    gc.collect()
+    with ProbabilityMap.open(job.output) as stopped:  # type: ignore[arg-type]
+        assert stopped.status == "cancelled"
+        assert stopped.finished.any()
+
+
+def test_an_interrupt_within_run_leaves_no_thread_even_while_it_is_looked_at(
+    job: SegmentationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MapWriter, "finished_rows", _interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(job, slide_of(PIXELS), Model())
+    assert not [t for t in threading.enumerate() if t.name.startswith("wsiseg")]
+    assert caught.value.__traceback__ is not None
+
+
+def _interrupted(_: MapWriter) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_disk_that_fails_ends_the_run_within_a_row_of_patches(
+    job: SegmentationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a wide slide a row of patches takes minutes."""
+    writers: list[MapWriter] = []
+    begin = MapWriter.begin
+
+    def noted(self: MapWriter, chunks: NDArray[np.bool_]) -> None:
+        writers.append(self)
+        begin(self, chunks)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Wide(PositionModel):
+        late = 0
+
+        def predict(self, patches: torch.Tensor) -> torch.Tensor:
+            if len(self.calls) == 4 * across + 5:  # in the third row: the first is being written
+                pause = threading.Event()
+                while writers[0]._error is None:
+                    pause.wait(0.001)
+            self.late += len(self.calls) > 4 * across + 5
+            return super().predict(patches)
+
+    monkeypatch.setattr(MapWriter, "begin", noted)
+    across, model = 50, Wide(Size(8, 8), Size(8, 8), Size(8, 8))
+    steps = segment(job.model_copy(update={"batch_size": 1}), slide_of(picture(96, 400)), model)
+    next(steps)
+    monkeypatch.setattr(DurableFolder, "put", full)
+    with pytest.raises(StoreError, match="No space left"):
+        list(steps)
+    assert model.late == 0
