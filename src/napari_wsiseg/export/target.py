@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_wsiseg.errors import ExportError
+from napari_wsiseg.faults import passing
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
@@ -87,11 +88,14 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     looks = _LOOKS_AFTER_FAILURE
     try:
+        passing("export")
         yield partial
+        passing("export")
         if is_folder:
             sync_tree(partial)
         else:
             sync_file(partial)
+        passing("export")
         _publish(partial, path)
         sync_folder(path.absolute().parent)
         looks = 1
@@ -119,6 +123,7 @@ def _publish(partial: Path, path: Path) -> None:
     aside = partial.with_suffix(".old")
     path.rename(aside)
     try:
+        passing("export")
         partial.rename(path)
     except OSError:
         aside.rename(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_wsiseg.errors import StoreError
+from napari_wsiseg.faults import passing
 from napari_wsiseg.store.files import PARTIAL, naming, partial_name, sync_folder, sync_tree
 from napari_wsiseg.store.lock import WriterLock, owners
 from napari_wsiseg.store.metadata import is_result
@@ -51,10 +52,12 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
             target.parent.mkdir(parents=True, exist_ok=True)
             _sweep(target)
             folder = partial_name(target.with_name(f".{target.name}"))
+            passing("draft")
             folder.mkdir()
         try:
             with naming(target):
                 yield Draft(folder, WriterLock.acquire(folder))
+                passing("draft")
                 sync_tree(folder)
                 _publish(folder, target)
         except BaseException:
@@ -84,6 +87,7 @@ def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
 
 def _publish(folder: Path, target: Path) -> None:
     """Give the folder its name; an old result steps aside first and is deleted last."""
+    passing("draft")
     if not target.exists():
         folder.rename(target)
         sync_folder(target.parent)
@@ -91,6 +95,7 @@ def _publish(folder: Path, target: Path) -> None:
     aside = partial_name(target.with_name(f".{target.name}"))
     target.rename(aside)
     try:
+        passing("draft")
         folder.rename(target)
     except OSError:
         aside.rename(target)
