@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import uuid
@@ -15,6 +16,7 @@ from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
 from napari_wsiseg.store.label_images import CORRECTED, LABELS
+from napari_wsiseg.store.lock import Owner
 
 # See `remove_partial`.
 _LOOKS_AFTER_FAILURE = 3
@@ -85,10 +87,11 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
         If `path` is not free, or if the disk refuses.
     """
     check_free(path, is_folder=is_folder, overwrite=overwrite)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{Owner.this().name}.partial")
     looks = _LOOKS_AFTER_FAILURE
     try:
         passing("export")
+        _sweep(path)
         yield partial
         passing("export")
         if is_folder:
@@ -113,6 +116,17 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """`new_target` for a file."""
     with new_target(path, is_folder=False, overwrite=overwrite) as partial:
         yield partial
+
+
+def _sweep(path: Path) -> None:
+    """Remove what exports to `path` left whose process died."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}\.(.+)\.(partial|old).*")
+    folder = path.absolute().parent
+    for left in folder.iterdir() if folder.is_dir() else ():
+        match = pattern.fullmatch(left.name)
+        owner = None if match is None else Owner.named(match[1])
+        if owner is not None and not owner.lives:
+            remove_partial(left)
 
 
 def _publish(partial: Path, path: Path) -> None:

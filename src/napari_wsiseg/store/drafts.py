@@ -68,15 +68,26 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
             old.release()
 
 
-def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
-    """Make sure that `target` is free, or may be replaced and nobody writes to it."""
-    if not target.exists() and not target.is_symlink():
-        return None
-    if not is_result(target):
+def check_ours(target: Path) -> None:
+    """Make sure that what is at `target`, if anything, is a result of ours.
+
+    Raises
+    ------
+    StoreError
+        If it is not.
+    """
+    if (target.exists() or target.is_symlink()) and not is_result(target):
         raise StoreError(
             f"{target} exists and is no result of napari-wsiseg; it is left as it is, "
             "choose another output."
         )
+
+
+def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
+    """Make sure that `target` is free, or may be replaced and nobody writes to it."""
+    check_ours(target)
+    if not target.exists():
+        return None
     if not overwrite:
         raise StoreError(
             f"{target} exists; continue it (on_exists='resume'), replace it "
