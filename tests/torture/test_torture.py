@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -21,14 +20,19 @@ pytestmark = pytest.mark.slow
 
 MOMENTS = 12
 
+many_runs = pytest.mark.skipif(
+    sys.platform == "win32", reason="without forks every run loads all libraries anew"
+)
+
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     preload()
     folder = tmp_path_factory.mktemp("torture")
-    yield Bench(folder, slide_at(folder))
+    return Bench(folder, slide_at(folder))
 
 
+@many_runs
 def test_killed_anywhere_a_run_goes_on_and_ends_equal(bench: Bench) -> None:
     trials = [*drawn(bench.undisturbed, MOMENTS, seed=1), *named(bench.undisturbed, "kill", 1)]
     for trial in trials:
@@ -38,6 +42,7 @@ def test_killed_anywhere_a_run_goes_on_and_ends_equal(bench: Bench) -> None:
     assert met == set(faults.POINTS)
 
 
+@many_runs
 def test_a_disk_that_refuses_stops_a_run_in_order_and_it_goes_on(bench: Bench) -> None:
     for trial in named(bench.undisturbed, "ENOSPC", 1):
         bench.run(trial)
