@@ -285,12 +285,12 @@ def named(undisturbed: Undisturbed, what: str, places: int) -> Iterator[Trial]:
     what
         "kill" or an errno's name.
     places
-        How many, where there are as many: the first, the last and between.
+        How many: the middle of each of so many stretches.
     """
     for point in POINTS:
         work = _WORKS.get(point, "segment")
         total = undisturbed.count(point, work)
-        counts = np.unique(np.linspace(1, total, places).astype(int)) if total else ()
+        counts = np.unique(np.ceil((np.arange(places) + 0.5) / places * total).astype(int))
         check(total, f"no run passes the write point {point!r}")
         for count in counts:
             yield Trial(f"{what} at {point}", work, (f"{point}:{count}:{what}",))
