@@ -28,7 +28,7 @@ from napari_wsiseg.errors import JobError, StoreError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import LabelMap, decide
 from napari_wsiseg.measure import NOT_ANALYSED, TOTAL, UNCLASSIFIED, stain_readout
-from napari_wsiseg.store.lock import Owner
+from napari_wsiseg.store.lock import WriterLock
 from plain_labels import mode_under
 
 with warnings.catch_warnings():
@@ -306,18 +306,16 @@ def test_a_map_in_memory_is_to_be_saved_first(tmp_path):
 
 def test_a_result_that_is_being_written_is_refused(result):
     fill_of(result, TOP_RIGHT, 1)
-    (result.path / "lock").mkdir()
-    lock = result.path / "lock" / Owner.this().name
-    lock.touch()
+    lock = WriterLock.acquire(result.path)
     before = files_under(result.path)
     with pytest.raises(StoreError, match="is being written by process"):
         fill_of(result, TOP_RIGHT, 2)
     with pytest.raises(StoreError, match="is being written by process"):
         ws.discard_corrections(result)
     assert files_under(result.path) == before
-    lock.unlink()
+    lock.release()
     fill_of(result, TOP_RIGHT, 2)
-    assert not lock.exists()
+    assert not (result.path / "lock").exists()
 
 
 def test_without_corrections_there_is_nothing_to_read(result):

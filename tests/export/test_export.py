@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -27,7 +28,7 @@ from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
-from napari_wsiseg.store.lock import WriterLock, is_written
+from napari_wsiseg.store.lock import Owner, WriterLock, is_written
 
 SHAPE = (40, 60)
 
@@ -157,6 +158,18 @@ def test_what_is_written_late_goes_too(tmp_path, monkeypatch, look):
         break_off()
     assert late
     assert names_in(tmp_path) == []
+
+
+def test_what_a_killed_export_left_goes_with_the_next_and_others_stay(tmp_path, result):
+    dead, alive = Owner(os.getpid(), 1.0, Owner.this().host), Owner.this()
+    elsewhere = Owner(1, 1.0, "far-away")
+    left = [f".slide.csv.0123abcd.{dead.name}.{end}" for end in ("partial", "partial.spool", "old")]
+    others = [f".slide.csv.0123abcd.{owner.name}.partial" for owner in (alive, elsewhere)]
+    others += [f".other.csv.0123abcd.{dead.name}.partial", ".slide.csv.partial"]
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    export(result, format="csv")
+    assert names_in(tmp_path) == sorted([*others, "slide.csv", "slide.ome.zarr"])
 
 
 def test_a_result_is_never_replaced_by_an_export(tmp_path, result):

@@ -23,7 +23,7 @@ from napari_wsiseg.labels import DecisionRule, LabelMap
 from napari_wsiseg.labels.pyramid import LabelPyramid
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.label_images import list_label
-from napari_wsiseg.store.lock import Owner
+from napari_wsiseg.store.lock import WriterLock
 
 with warnings.catch_warnings():
     # Their own: pydantic's `json_encoders`, deprecated, and more of the kind.
@@ -301,12 +301,11 @@ def test_a_result_takes_no_labels_of_another(result, tmp_path):
 
 
 def test_a_result_that_is_being_written_takes_no_labels(result):
-    lock = result.path / "lock"
-    lock.mkdir()
-    (lock / Owner.this().name).touch()
+    lock = WriterLock.acquire(result.path)
     with pytest.raises(ExportError, match=r"being written by a run.*copy"):
         write(request_of(result), result.path / "labels" / "mine")
     write(request_of(result), result.path.with_name("copy.zarr"))
+    lock.release()
 
 
 def test_a_map_of_nothing_covered_gives_empty_labels(tmp_path):

@@ -19,6 +19,7 @@ from napari_wsiseg.models import Segmenter, check_stains, load_model, models
 from napari_wsiseg.slides import Slide, open_slide
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store import ProbabilityMap
+from napari_wsiseg.store.drafts import check_ours
 from napari_wsiseg.tissue import TissueMask
 
 SlideSource = Slide | str | os.PathLike[str] | NDArray[np.generic]
@@ -131,9 +132,13 @@ def prior_result(job: SegmentationJob) -> ProbabilityMap | None:
     Raises
     ------
     StoreError
-        If what is there is no result of ours.
+        If what is there is no result of ours, also where one is to be replaced.
     """
-    if job.output is None or job.on_exists != "resume" or not job.output.exists():
+    if job.output is None:
+        return None
+    if job.on_exists == "overwrite":
+        check_ours(job.output)
+    if job.on_exists != "resume" or not job.output.exists():
         return None
     return ProbabilityMap.open(job.output)
 

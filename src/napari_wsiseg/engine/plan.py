@@ -248,7 +248,12 @@ def _grid(
 ) -> PatchGrid:
     """The job's shapes as given; else the resumed result's; else a wider field or the model's."""
     if _given_shapes(job) is None:
-        if prior is not None and prior.grid.canvas == search.canvas:
+        # Another model's shapes may be none for this one; that it is another is said later.
+        if (
+            prior is not None
+            and prior.spec.name == spec.name
+            and (prior.grid.canvas == search.canvas)
+        ):
             before = prior.grid
             return search.grid(before.patch_input, before.patch_output, before.stride)
         if spec.shift_period is not None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, closing
 
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.identity import provenance, public_job, run_values
@@ -19,9 +17,10 @@ from napari_wsiseg.engine.inputs import (
 )
 from napari_wsiseg.engine.plan import fitted_model, resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
+from napari_wsiseg.engine.room import check_room, working_folder
 from napari_wsiseg.engine.runplan import RunPlan
 from napari_wsiseg.engine.shortage import what_fits
-from napari_wsiseg.errors import InferenceError, JobError, StoreError
+from napari_wsiseg.errors import InferenceError, JobError
 from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
@@ -38,6 +37,7 @@ from napari_wsiseg.store import (
     left_out_words,
     place_words,
 )
+from napari_wsiseg.store.lock import check_unwritten
 from napari_wsiseg.store.state import Status
 
 # On a slide of which half is missing, thousands fail.
@@ -117,40 +117,18 @@ def segment(
     """
     if job.output is not None and job.on_exists == "error" and job.output.exists():
         raise JobError(f"{job.output} exists; name another output, or resume or overwrite it.")
+    if job.output is not None:
+        check_unwritten(job.output)
     with ExitStack() as stack:
         inputs = stack.enter_context(opened(job, slide, model, tissue, load=True))
         plan = resolve(inputs, foretell=False) if settled is None else settled
-        folder = stack.enter_context(_scratch(job.output))
+        folder = stack.enter_context(working_folder(job.output))
+        if job.output is not None:
+            check_room(plan, folder)
         workspace = stack.enter_context(Workspace(plan.budget, folder, plan.need.resident))
         assert inputs.segmenter is not None  # noqa: S101 - it was to be loaded
         model = fitted_model(inputs.segmenter, plan)
         yield from _Run(plan, inputs.slide, model, inputs.prior, workspace).steps()
-
-
-@contextmanager
-def _scratch(output: Path | None) -> Iterator[Path]:
-    """Where working files lie: beside the output, which has room for it.
-
-    Folders that were made for a run that left no output go again.
-    """
-    if output is None:
-        yield Path(tempfile.gettempdir())
-        return
-    folder = Path(output).absolute().parent
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"The folder {folder} cannot be made: {error.strerror}; choose another output."
-        ) from error
-    try:
-        yield folder
-    finally:
-        for made in missing:
-            # What somebody put something into stays.
-            with suppress(OSError):
-                made.rmdir()
 
 
 def _refuse_gaps(prior: ProbabilityMap) -> None:

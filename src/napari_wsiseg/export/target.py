@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import uuid
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_wsiseg.errors import ExportError
+from napari_wsiseg.faults import passing
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
 from napari_wsiseg.store.label_images import CORRECTED, LABELS
+from napari_wsiseg.store.lock import Owner
 
 # See `remove_partial`.
 _LOOKS_AFTER_FAILURE = 3
@@ -84,14 +87,18 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
         If `path` is not free, or if the disk refuses.
     """
     check_free(path, is_folder=is_folder, overwrite=overwrite)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{Owner.this().name}.partial")
     looks = _LOOKS_AFTER_FAILURE
     try:
+        passing("export")
+        _sweep(path)
         yield partial
+        passing("export")
         if is_folder:
             sync_tree(partial)
         else:
             sync_file(partial)
+        passing("export")
         _publish(partial, path)
         sync_folder(path.absolute().parent)
         looks = 1
@@ -111,6 +118,17 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield partial
 
 
+def _sweep(path: Path) -> None:
+    """Remove what exports to `path` left whose process died."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}\.(.+)\.(partial|old).*")
+    folder = path.absolute().parent
+    for left in folder.iterdir() if folder.is_dir() else ():
+        match = pattern.fullmatch(left.name)
+        owner = None if match is None else Owner.named(match[1])
+        if owner is not None and not owner.lives:
+            remove_partial(left)
+
+
 def _publish(partial: Path, path: Path) -> None:
     """Give an export its name; an old folder steps aside first and is deleted last."""
     if not path.is_dir():
@@ -119,6 +137,7 @@ def _publish(partial: Path, path: Path) -> None:
     aside = partial.with_suffix(".old")
     path.rename(aside)
     try:
+        passing("export")
         partial.rename(path)
     except OSError:
         aside.rename(path)

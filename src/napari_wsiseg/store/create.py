@@ -16,8 +16,8 @@ from napari_wsiseg.store.homes import Memory, WritableFolder
 from napari_wsiseg.store.layout import MapLayout, TissueImage
 from napari_wsiseg.store.lock import WriterLock
 from napari_wsiseg.store.map import ProbabilityMap
-from napari_wsiseg.store.metadata import RunInfo, attributes, read_metadata
-from napari_wsiseg.store.state import State, write_state
+from napari_wsiseg.store.metadata import FORMAT, RunInfo, attributes, read_metadata
+from napari_wsiseg.store.state import ANEW, State, write_state
 from napari_wsiseg.store.tissue_labels import tissue_attributes, write_tissue
 
 if TYPE_CHECKING:
@@ -62,16 +62,22 @@ def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
     Raises
     ------
     StoreError
-        If it has another, is being written or cannot be read.
+        If it has another or another format, is being written or cannot be read.
     """
-    stored = read_metadata(target).info
+    metadata = read_metadata(target)
+    if metadata.format != FORMAT:
+        raise StoreError(
+            f"{target} cannot be continued: it is in format {metadata.format}, and this version "
+            f"writes {FORMAT}; choose another output, or {ANEW}."
+        )
+    stored = metadata.info
     if names := stored.differences(identity):
         differences = ", ".join(
             _told(name, stored.identity.get(name), identity.get(name)) for name in names
         )
         raise StoreError(
             f"{target} cannot be continued: it differs in {differences}; choose another output, "
-            "or start over with on_exists='overwrite'."
+            f"or {ANEW}."
         )
     lock = WriterLock.acquire(target)
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_wsiseg.errors import StoreError
+from napari_wsiseg.faults import passing
 from napari_wsiseg.store.files import PARTIAL, naming, partial_name, sync_folder, sync_tree
 from napari_wsiseg.store.lock import WriterLock, owners
 from napari_wsiseg.store.metadata import is_result
@@ -51,10 +52,12 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
             target.parent.mkdir(parents=True, exist_ok=True)
             _sweep(target)
             folder = partial_name(target.with_name(f".{target.name}"))
+            passing("draft")
             folder.mkdir()
         try:
             with naming(target):
                 yield Draft(folder, WriterLock.acquire(folder))
+                passing("draft")
                 sync_tree(folder)
                 _publish(folder, target)
         except BaseException:
@@ -65,15 +68,26 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
             old.release()
 
 
-def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
-    """Make sure that `target` is free, or may be replaced and nobody writes to it."""
-    if not target.exists() and not target.is_symlink():
-        return None
-    if not is_result(target):
+def check_ours(target: Path) -> None:
+    """Make sure that what is at `target`, if anything, is a result of ours.
+
+    Raises
+    ------
+    StoreError
+        If it is not.
+    """
+    if (target.exists() or target.is_symlink()) and not is_result(target):
         raise StoreError(
             f"{target} exists and is no result of napari-wsiseg; it is left as it is, "
             "choose another output."
         )
+
+
+def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
+    """Make sure that `target` is free, or may be replaced and nobody writes to it."""
+    check_ours(target)
+    if not target.exists():
+        return None
     if not overwrite:
         raise StoreError(
             f"{target} exists; continue it (on_exists='resume'), replace it "
@@ -84,6 +98,7 @@ def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
 
 def _publish(folder: Path, target: Path) -> None:
     """Give the folder its name; an old result steps aside first and is deleted last."""
+    passing("draft")
     if not target.exists():
         folder.rename(target)
         sync_folder(target.parent)
@@ -91,6 +106,7 @@ def _publish(folder: Path, target: Path) -> None:
     aside = partial_name(target.with_name(f".{target.name}"))
     target.rename(aside)
     try:
+        passing("draft")
         folder.rename(target)
     except OSError:
         aside.rename(target)

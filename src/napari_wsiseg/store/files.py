@@ -5,6 +5,7 @@ Knows no map, only paths, keys and bytes.
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import shutil
@@ -23,6 +24,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from napari_wsiseg.errors import StoreError
+from napari_wsiseg.faults import Point, passing
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
@@ -116,8 +118,10 @@ def write_durably(path: Path, data: bytes) -> None:
     temporary = partial_name(path)
     with naming(path):
         try:
+            passing("state")
             temporary.write_bytes(data)
             sync_file(temporary)
+            passing("state")
             temporary.replace(path)
         except OSError:
             with suppress(OSError):
@@ -141,7 +145,7 @@ class DurableFolder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._staged: list[tuple[int, Path, Path]] = []
+        self._staged: list[tuple[int, Path, Path, Point]] = []
         self._folders: set[Path] = set()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(_SYNCS, "wsiseg-sync")
@@ -164,7 +168,8 @@ class DurableFolder:
             self._make_folder(path.parent)
             temporary = partial_name(path)
             with self._lock:
-                self._staged.append((rank, temporary, path))
+                self._staged.append((rank, temporary, path, _point(key)))
+            passing(_point(key))
             temporary.write_bytes(data)
 
     def commit(self) -> None:
@@ -180,9 +185,10 @@ class DurableFolder:
             folders, self._folders = self._folders, set()
         try:
             # Together: a disk settles many syncs in about the time of one.
-            self._sync_all((temporary, path) for _, temporary, path in staged)
-            for _, temporary, path in staged:
+            self._sync_all((temporary, path) for _, temporary, path, _ in staged)
+            for _, temporary, path, point in staged:
                 with naming(path):
+                    passing(point)
                     temporary.replace(path)
                 folders.add(path.parent)
             if os.name != "nt":
@@ -212,16 +218,28 @@ class DurableFolder:
                 self._folders.add(path.parent)
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder; the ones that gained a name are synced by `commit`."""
+        """Make a folder; the ones that gained a name are synced by `commit`.
+
+        Never the root: where a drive was unmounted, that would be one on another disk.
+        """
         if not folder.is_dir():
+            if folder == self._root:
+                raise FileNotFoundError(errno.ENOENT, "the result is not there any more")
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             with self._lock:
                 self._folders.add(folder.parent)
 
 
-def _drop(staged: list[tuple[int, Path, Path]]) -> None:
-    for _, temporary, _ in staged:
+def _point(key: str) -> Point:
+    """Which write point a key of a pyramid is."""
+    if key.startswith("0/"):
+        return "pixels"
+    return "coverage" if key.startswith("coverage/0/") else "levels"
+
+
+def _drop(staged: list[tuple[int, Path, Path, Point]]) -> None:
+    for _, temporary, _, _ in staged:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -268,6 +286,7 @@ class MovableStore(WrapperStore["Store"]):
                 return
             parent = Path(tempfile.gettempdir()) if parent is None else parent
             with naming(parent):
+                passing("spill")
                 folder = Path(tempfile.mkdtemp(prefix="napari-wsiseg-", dir=parent))
                 try:
                     self.copy_to(folder)
@@ -301,6 +320,7 @@ class MovableStore(WrapperStore["Store"]):
                 if data is None:
                     path.unlink(missing_ok=True)
                     return
+                passing("spill")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = partial_name(path)
                 temporary.write_bytes(data)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_wsiseg.faults import passing
 from napari_wsiseg.grid import Indices, Mask
 from napari_wsiseg.store.files import naming, sync_folder
 
@@ -100,13 +101,16 @@ class JournalWriter:
             is_new = self._segment is None
             if self._segment is None:
                 self._segment = self._next_segment()
+            passing("journal")
             with self._segment.open("xb" if is_new else "ab") as file:
                 file.write(encode(chunks))
                 file.flush()
+                passing("journal")
                 os.fsync(file.fileno())
             if is_new:
                 sync_folder(self._folder)
                 sync_folder(self._folder.parent)
+            passing("journal")
 
     def _next_segment(self) -> Path:
         self._folder.mkdir(exist_ok=True)

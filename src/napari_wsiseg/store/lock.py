@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ class Owner:
     def this(cls) -> Self:
         """The process that we are."""
         return cls(os.getpid(), round(psutil.Process().create_time(), 2), _host())
+
+    @classmethod
+    def named(cls, name: str) -> Self | None:
+        """The owner that has this `name`, or None where it is nobody's."""
+        match = _NAME.fullmatch(name)
+        if match is None:
+            return None
+        return cls(int(match["pid"]), float(match["started"]), match["host"])
 
     @property
     def name(self) -> str:
@@ -75,13 +84,52 @@ def owners(folder: Path) -> Iterator[Owner]:
     """Those who hold, or left, a lock on the result in `folder`."""
     with suppress(FileNotFoundError, NotADirectoryError):
         for path in (folder / LOCKS).iterdir():
-            if match := _NAME.fullmatch(path.name):
-                yield Owner(int(match["pid"]), float(match["started"]), match["host"])
+            if owner := Owner.named(path.name):
+                yield owner
 
 
 def is_written(folder: Path) -> bool:
     """Whether a living process holds the lock."""
-    return any(owner.lives for owner in owners(folder))
+    return next(_writers(folder), None) is not None
+
+
+def check_unwritten(folder: Path) -> None:
+    """Make sure that nobody writes just now.
+
+    Raises
+    ------
+    StoreError
+        If a living process holds the lock; the sentence says which.
+    """
+    for owner in _writers(folder):
+        raise _refusal(folder, owner)
+
+
+def _writers(folder: Path) -> Iterator[Owner]:
+    """Those who may still write. We do where we hold the lock.
+
+    What we could not give back, because the drive was gone, is no lock when that is back.
+    """
+    for owner in owners(folder):
+        if owner == Owner.this():
+            is_held = _file_of(folder / LOCKS / owner.name) in _held
+        else:
+            is_held = owner.lives
+        if is_held:
+            yield owner
+
+
+_held: set[tuple[int, int]] = set()
+_holding = threading.Lock()
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """What stays the same of a file when its folder is renamed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +142,13 @@ class WriterLock:
         The result's folder.
     owner
         This process.
+    file
+        Device and number of the lock's file.
     """
 
     folder: Path
     owner: Owner
+    file: tuple[int, int]
 
     @classmethod
     def acquire(cls, folder: Path) -> Self:
@@ -108,10 +159,10 @@ class WriterLock:
         StoreError
             If a living process holds it, or the folder cannot be written to.
         """
-        lock = cls(folder, Owner.this())
-        with naming(lock._path):
-            lock._create()
-        for other in set(owners(folder)) - {lock.owner}:
+        owner = Owner.this()
+        with naming(folder / LOCKS / owner.name):
+            lock = cls(folder, owner, _take(folder, owner))
+        for other in set(owners(folder)) - {owner}:
             if other.lives:
                 lock.release()
                 raise _refusal(folder, other)
@@ -120,28 +171,31 @@ class WriterLock:
 
     def moved(self, folder: Path) -> WriterLock:
         """The same lock after its result was renamed to `folder`."""
-        return WriterLock(folder, self.owner)
+        return WriterLock(folder, self.owner, self.file)
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
-            self._path.parent.rmdir()
+        path = self.folder / LOCKS / self.owner.name
+        with _holding, suppress(OSError):
+            _held.discard(self.file)
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
 
-    @property
-    def _path(self) -> Path:
-        return self.folder / LOCKS / self.owner.name
 
-    def _create(self) -> None:
-        while True:
-            self._path.parent.mkdir(exist_ok=True)
-            try:
-                self._path.touch(exist_ok=False)
-            except FileExistsError:
-                raise _refusal(self.folder, self.owner) from None
-            except FileNotFoundError:
-                continue  # another writer has just left and taken the folder with it
-            return
+def _take(folder: Path, owner: Owner) -> tuple[int, int]:
+    """Make our lock's file, or take back one that we could not remove; which file it is."""
+    path = folder / LOCKS / owner.name
+    while True:
+        with _holding:
+            if _file_of(path) in _held:
+                raise _refusal(folder, owner)
+            path.parent.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):
+                path.touch()
+            # None where another writer has just left and taken the folder with it.
+            if (file := _file_of(path)) is not None:
+                _held.add(file)
+                return file
 
 
 def _refusal(folder: Path, owner: Owner) -> StoreError:

@@ -176,6 +176,11 @@ class Metadata:
     has_tissue: bool
     _document: _Document
 
+    @property
+    def format(self) -> int:
+        """The version of the result's format."""
+        return self._document.format
+
     def layout(self, keep: NDArray[np.bool_]) -> MapLayout:
         """The map's layout, given the (rows, columns) bool mask of kept patches.
 
