@@ -16,7 +16,7 @@ from napari_wsiseg.merge import ring_rows
 from napari_wsiseg.models import AHEAD, STRIP_BYTES
 
 _FLOAT = 4
-# The reader's tiles (64 MB at the most), chunks being encoded, and what the allocator keeps.
+# The reader's tiles (32 MB at the most), chunks being encoded, and what the allocator keeps.
 _OVERHEAD = 128 * 10**6
 # Results on the real test slide take 0.3 to 0.5 of their size; a little more is foretold.
 _COMPRESSED = 0.6
