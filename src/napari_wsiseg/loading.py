@@ -148,7 +148,6 @@ class PatchLoader:
         indices = self._patches[start : start + self._batch_size]
         size = self._grid.patch_input
         pixels = self._empty((len(indices), size.height, size.width, 3))
-        pixels.fill(255)
         failed = []
         for position, (row, column) in enumerate(indices):
             if self._stop.is_set():
@@ -208,10 +207,13 @@ class _Blocks:
     def cut(self, index: int, patch: NDArray[np.uint8]) -> Gap | None:
         """Copy a patch's pixels out of its blocks and drop those no later patch needs.
 
-        Returns a gap that the patch's input meets, or None where it is whole.
+        White beyond the slide. Returns a gap that the patch's input meets, or None where it is
+        whole.
         """
         row, column = self._patches[index]
         box = self._grid.input_region(int(row), int(column))
+        if box != box.clipped(self._grid.canvas):
+            patch.fill(255)
         try:
             for place in self._blocks_of(index):
                 block = self._held[place].result()

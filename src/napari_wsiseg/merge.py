@@ -87,6 +87,7 @@ class RowMerger:
         canvas: Canvas,
     ) -> None:
         self._grid = grid
+        self._patches = patches
         self._classes = classes
         self._frame = grid.frame(patches)
         self._canvas = canvas
@@ -161,19 +162,38 @@ class RowMerger:
         if held < end:  # all that was ever added is final: cut at the scale, not amid a pixel
             held = min(-(-held // scale) * scale, end)
         for rows, start in self._ring(self._top, held):
-            yield self._band(rows, self._top + start)
-            self._sums[:, rows] = 0
-            self._total[rows] = 0
+            top = self._top + start
+            spans = self._spans(top, top + rows.stop - rows.start)
+            yield self._band(rows, top, spans)
+            for columns in spans:
+                self._sums[:, rows, columns] = 0
+                self._total[rows, columns] = 0
         self._top = max(self._top, held)
         if self._top < end:
             yield self._gap(self._top, end)
             self._top = end
 
-    def _band(self, rows: slice, top: int) -> Band:
+    def _band(self, rows: slice, top: int, spans: list[slice]) -> Band:
         sums, total = self._sums[:, rows], self._total[rows]
-        # Where nothing was added the sum is 0, so any divisor will do.
-        sums /= total.clip(min=1 if self._weights is None else _LEAST_WEIGHT)
+        for columns in spans:
+            part = sums[:, :, columns]
+            # Where nothing was added the sum is 0, so any divisor will do.
+            part /= total[:, columns].clip(min=1 if self._weights is None else _LEAST_WEIGHT)
         return Band(top, self._frame.left, sums, total > 0)
+
+    def _spans(self, top: int, bottom: int) -> list[slice]:
+        """The canvas's columns that patches over these rows cover; all others hold 0.
+
+        Where tissue is sparse, most of the canvas need not be touched.
+        """
+        tops, width = self._grid.tops, self._grid.patch_output.width
+        first = np.searchsorted(tops, top - self._grid.patch_output.height, "right")
+        end = np.searchsorted(tops, bottom, "left")
+        low, high = np.searchsorted(self._patches[:, 0], [first, end])
+        lefts = self._grid.lefts[np.unique(self._patches[low:high, 1])] - self._frame.left
+        starts = lefts[np.diff(lefts, prepend=-width - 1) > width]
+        stops = lefts[np.diff(lefts, append=np.iinfo(lefts.dtype).max) > width] + width
+        return [slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
 
     def _gap(self, top: int, bottom: int) -> Band:
         """Rows that no patch of this run touches; costs no memory."""

@@ -16,7 +16,7 @@ from napari_wsiseg.merge import ring_rows
 from napari_wsiseg.models import AHEAD, STRIP_BYTES
 
 _FLOAT = 4
-# The reader's tiles (64 MB at the most), chunks being encoded, and what the allocator keeps.
+# The reader's tiles (32 MB at the most), chunks being encoded, and what the allocator keeps.
 _OVERHEAD = 128 * 10**6
 # Results on the real test slide take 0.3 to 0.5 of their size; a little more is foretold.
 _COMPRESSED = 0.6
@@ -92,8 +92,8 @@ class Costs:
             under_way = READ_AHEAD + 2 + AHEAD * self.gpus
             return under_way * _pinned(3 * pixels) + 3 * _pinned(STRIP_BYTES)
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
-        # Twice the answers: the network's, and a copy on its way to the canvas.
-        return pixels * (3 * (READ_AHEAD + 2) + self.bytes_per_pixel) + 2 * answers
+        # Thrice the answers: the network's, a copy of it, and the one that is merged meanwhile.
+        return pixels * (3 * (READ_AHEAD + 3) + self.bytes_per_pixel) + 3 * answers
 
     def gpu(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> int:
         """What a run over these chunks takes on a GPU that predicts and merges."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.identity import provenance, public_job, run_values
-from napari_wsiseg.engine.inference import Prediction, Predictor
+from napari_wsiseg.engine.inference import Prediction, Predictor, one_ahead
 from napari_wsiseg.engine.inputs import (
     ModelSource,
     SlideSource,
@@ -177,9 +177,9 @@ class _Run:
         try:
             unfinished = plan.grid.owed > 0 if writer is None else writer.unfinished
             self._chunks = plan.wanted & unfinished
+            self._rows = int(self._chunks.any(1).sum())
             self._patches = plan.grid.patches_for(self._chunks)
-            with self._loader() as loader:
-                predictions = self._predictor(self._batches(loader))
+            with self._loader() as loader, closing(self._predictions(loader)) as predictions:
                 # The first answer is checked before there is an output to spoil.
                 first = next(predictions, None)
                 self._writer = writer = writer or self._created(identity)
@@ -247,6 +247,11 @@ class _Run:
             self._workspace,
             empty=self._place.empty,
         )
+
+    def _predictions(self, loader: PatchLoader) -> Generator[Prediction]:
+        predictions = self._predictor(self._batches(loader))
+        # GPUs are asked ahead of their answers as it is.
+        yield from predictions if self._place.ahead else one_ahead(predictions)
 
     def _batches(self, loader: PatchLoader) -> Iterator[PatchBatch]:
         for batch in loader:
@@ -339,7 +344,7 @@ class _Run:
             kind=kind,
             result=self._writer.map,
             row=self._rows_done,
-            rows=int(self._chunks.any(1).sum()),
+            rows=self._rows,
             patches_done=self._done,
             patches_total=len(self._patches),
             elapsed=self._clock.elapsed,

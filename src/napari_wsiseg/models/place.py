@@ -22,13 +22,19 @@ STRIP_BYTES = 2**25
 """Finished rows that travel from a GPU at once, at the most; two such parts are under way."""
 
 
+_BITS_OF_ONE = np.float32(1).view(np.uint32)
+
+
 class Answer(Protocol):
     """What a model says of a batch, which may still be under way."""
 
     shape: tuple[int, ...]
 
     def ranges(self) -> list[tuple[float, float]]:
-        """The least and the greatest value for each patch, NaN where there is one; waits."""
+        """The least and the greatest value for each patch, NaN where there is one; waits.
+
+        Where none is below 0, 0 may stand for the least.
+        """
 
     def values(self) -> Any:
         """(N, C, h, w) float32 as the model gave it, where the run's canvas is."""
@@ -143,13 +149,26 @@ class HostReplica:
         return _HostAnswer(predict(self._segmenter, pixels))
 
 
+def value_range(values: NDArray[np.float32]) -> tuple[float, float]:
+    """The least and the greatest of some C-contiguous values, NaN where there is one.
+
+    Floats of 0 and above, infinity and NaN sort as their bits do, and negative ones above
+    them: where the greatest bits are those of 1 at the most, all lie in 0..1, and 0 stands
+    for the least at half the time.
+    """
+    bits = values.view(np.uint32).max()
+    if bits <= _BITS_OF_ONE:
+        return 0.0, float(bits.view(np.float32))
+    return float(values.min()), float(values.max())
+
+
 class _HostAnswer:
     def __init__(self, values: NDArray[np.float32]) -> None:
         self.shape = values.shape
         self._values = values
 
     def ranges(self) -> list[tuple[float, float]]:
-        return [(float(patch.min()), float(patch.max())) for patch in self._values]
+        return [value_range(patch) for patch in self._values]
 
     def values(self) -> NDArray[np.float32]:
         return self._values

@@ -246,10 +246,11 @@ class TiffSlide(TiledSlide):
             for page in plane.pages
             for sample in range(separate)
         ]
-        if any(part is None for part in parts):
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
             # A tile that was left out when the file was written shows bare glass.
             return np.full((region.size.height, region.size.width, 3), 255, np.uint8)
-        stored = np.concatenate([part for part in parts if part is not None], axis=2)
+        stored = known[0] if len(known) == 1 else np.concatenate(known, axis=2)
         return _as_shown(plane, stored[: region.size.height, : region.size.width])
 
     def _decode_raw(self, plane: Plane, top: int, size: Size) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Key = tuple[int, int, int]
 Tile = NDArray[np.uint8]
 
-CACHE_BYTES = 64 * 2**20
+CACHE_BYTES = 32 * 2**20
 
 
 class TileCache:

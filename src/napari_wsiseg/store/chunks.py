@@ -89,7 +89,9 @@ class ChunkWriter:
         self, key: str, shape: tuple[int, ...], pixels: NDArray[np.generic], rank: int
     ) -> None:
         """One chunk; one that is 0 all over has no file, as for Zarr."""
-        self._put(key, encoded(pixels, shape) if pixels.any() else None, rank)
+        # Bytes are looked at as truths: numpy then stops at the first, and needs no copy.
+        some = (pixels.view(np.bool_) if pixels.dtype == np.uint8 else pixels).any()
+        self._put(key, encoded(pixels, shape) if some else None, rank)
 
 
 def encoded(pixels: NDArray[np.generic], shape: tuple[int, ...]) -> bytes:

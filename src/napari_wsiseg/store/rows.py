@@ -75,7 +75,10 @@ def _store(
     if values.dtype != np.uint8 or probabilities.dtype == np.uint8:
         values[...] = probabilities
         return
-    for top in range(0, values.shape[1], _QUANTISED_ROWS):
-        rows = slice(top, top + _QUANTISED_ROWS)
-        block = probabilities[:, rows] * np.float32(255)
+    height, blocks = values.shape[1], np.empty_like(probabilities[:, :_QUANTISED_ROWS], order="C")
+    for top in range(0, height, _QUANTISED_ROWS):
+        rows = slice(top, min(top + _QUANTISED_ROWS, height))
+        block = np.multiply(
+            probabilities[:, rows], np.float32(255), out=blocks[:, : rows.stop - top]
+        )
         values[:, rows] = np.rint(block, out=block)
