@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from math import isfinite
@@ -147,18 +146,6 @@ class Predictor:
             elif low < 0 or high > 1:
                 values[i] = values[i].clip(0, 1)
         return Prediction(batch.indices, values, tuple(failed))
-
-
-def one_ahead(predictions: Iterator[Prediction]) -> Generator[Prediction]:
-    """Predict in a thread while the caller merges what came before.
-
-    To be closed before what `predictions` reads from is.
-    """
-    with ThreadPoolExecutor(1, "wsiseg-model") as pool:
-        following = pool.submit(next, predictions, None)
-        while (prediction := following.result()) is not None:
-            following = pool.submit(next, predictions, None)
-            yield prediction
 
 
 def _fault(low: float, high: float) -> str | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
+from itertools import chain
 
 from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.engine.beside import Beside
 from napari_wsiseg.engine.identity import provenance, public_job, run_values
-from napari_wsiseg.engine.inference import Prediction, Predictor, one_ahead
+from napari_wsiseg.engine.inference import Prediction, Predictor
 from napari_wsiseg.engine.inputs import (
     ModelSource,
     SlideSource,
@@ -179,7 +181,8 @@ class _Run:
             self._chunks = plan.wanted & unfinished
             self._rows = int(self._chunks.any(1).sum())
             self._patches = plan.grid.patches_for(self._chunks)
-            with self._loader() as loader, closing(self._predictions(loader)) as predictions:
+            with self._loader() as loader:
+                predictions = self._predictor(self._batches(loader))
                 # The first answer is checked before there is an output to spoil.
                 first = next(predictions, None)
                 self._writer = writer = writer or self._created(identity)
@@ -248,11 +251,6 @@ class _Run:
             empty=self._place.empty,
         )
 
-    def _predictions(self, loader: PatchLoader) -> Generator[Prediction]:
-        predictions = self._predictor(self._batches(loader))
-        # GPUs are asked ahead of their answers as it is.
-        yield from predictions if self._place.ahead else one_ahead(predictions)
-
     def _batches(self, loader: PatchLoader) -> Iterator[PatchBatch]:
         for batch in loader:
             if batch.failed:
@@ -276,27 +274,27 @@ class _Run:
             self._plan.job.window,
             self._place.canvas,
         )
-        try:
-            yield from self._merged(merger, first)
-            for prediction in predictions:
-                yield from self._merged(merger, prediction)
-            yield from self._put(merger.finish())
+
+        def merge(prediction: Prediction) -> None:
+            indices, bad = prediction.indices, prediction.failed_positions
+            self._put(merger.add(indices, prediction.values, bad))
+
+        # GPUs are at work beside this as it is.
+        with closing(merger), Beside(merge, in_thread=not self._place.ahead) as merging:
+            for prediction in chain([first], predictions):
+                if prediction.failed:
+                    yield from self._left_out(prediction.failed)
+                merging(prediction)
+                self._done += len(prediction.indices)
+                self._clock.patches(self._done)
+                # Also where none can be new: a disk that fails ends the run now.
+                yield from self._finished_rows()
+                yield from self._watch()
+                yield self._progress("batch")
+            merging.wait()
+            self._put(merger.finish())
             self._writer.flush()
             yield from self._finished_rows()
-        finally:
-            merger.close()
-
-    def _merged(self, merger: RowMerger, prediction: Prediction) -> Iterator[Progress]:
-        self._done += len(prediction.indices)
-        self._clock.patches(self._done)
-        if prediction.failed:
-            yield from self._left_out(prediction.failed)
-        bands = merger.add(prediction.indices, prediction.values, prediction.failed_positions)
-        yield from self._put(bands)
-        # Also where no band came: a disk that fails ends the run now, not a row of patches later.
-        yield from self._finished_rows()
-        yield from self._watch()
-        yield self._progress("batch")
 
     def _left_out(self, patches: Sequence[FailedPatch]) -> Iterator[Progress]:
         """List patches that failed, or stop at them; the user is told of the first few."""
@@ -317,10 +315,9 @@ class _Run:
                 words = "More patches are left out; the result lists them all."
                 yield self._progress("warning", message=words)
 
-    def _put(self, bands: Iterator[Band]) -> Iterator[Progress]:
+    def _put(self, bands: Iterator[Band]) -> None:
         for band in self._place.to_host(bands):
             self._writer.add(band)
-            yield from self._finished_rows()
 
     def _finished_rows(self) -> Iterator[Progress]:
         for region in self._writer.finished_rows():

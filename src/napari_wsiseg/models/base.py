@@ -35,5 +35,6 @@ class Segmenter(Protocol):
         Returns
         -------
         (N, C, h, w) float in 0..1, the activation applied, centred on the input:
-        the margin (H - h) // 2 is cut above, (W - w) // 2 on the left.
+        the margin (H - h) // 2 is cut above, (W - w) // 2 on the left. Not to be written to
+        again: it is merged while the next batch is predicted.
         """
