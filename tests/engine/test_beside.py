@@ -45,10 +45,15 @@ def test_the_caller_goes_on_while_one_piece_is_worked_on() -> None:
 
 def test_what_was_begun_ends_however_the_caller_leaves() -> None:
     work = Held()
-    with pytest.raises(KeyboardInterrupt), Beside(work, in_thread=True) as beside:
-        beside(1)
-        work.let.release()
-        raise KeyboardInterrupt
+
+    def caller() -> None:
+        with Beside(work, in_thread=True) as beside:
+            beside(1)
+            work.let.release()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        caller()
     assert work.done == [1]
     assert not any(thread.is_alive() for thread in work.threads)
 
