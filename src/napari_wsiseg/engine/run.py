@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from itertools import chain
 
@@ -17,6 +17,7 @@ from napari_wsiseg.engine.inputs import (
     check_there,
     opened,
 )
+from napari_wsiseg.engine.left_out import LeftOut, refuse_gaps
 from napari_wsiseg.engine.plan import fitted_model, resolve
 from napari_wsiseg.engine.progress import Clock, Kind, Progress
 from napari_wsiseg.engine.room import check_room, working_folder
@@ -27,7 +28,7 @@ from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
-from napari_wsiseg.messages import Band, FailedPatch, PatchBatch
+from napari_wsiseg.messages import Band, PatchBatch
 from napari_wsiseg.models import OutOfMemory, Segmenter, place_for
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import (
@@ -36,14 +37,9 @@ from napari_wsiseg.store import (
     ProbabilityMap,
     RunInfo,
     TissueImage,
-    left_out_words,
-    place_words,
 )
 from napari_wsiseg.store.lock import check_unwritten
 from napari_wsiseg.store.state import Status
-
-# On a slide of which half is missing, thousands fail.
-_TOLD = 5
 
 
 def run(
@@ -133,17 +129,6 @@ def segment(
         yield from _Run(plan, inputs.slide, model, inputs.prior, workspace).steps()
 
 
-def _refuse_gaps(prior: ProbabilityMap) -> None:
-    """Raise where a strict run would go on with a result that lacks patches for good."""
-    settled = {tuple(patch) for patch in prior.grid.patches_for(prior.finished).tolist()}
-    if any((patch.row, patch.column) in settled for patch in prior.failed_patches):
-        raise InferenceError(
-            f"In {prior.path} an earlier run left patches out, and what is finished is not "
-            "computed again; overwrite it (on_exists='overwrite', --on-exists overwrite), or run "
-            f"without strict. {left_out_words(prior)}"
-        )
-
-
 class _Run:
     """One run: the stages, and the counts that progress tells of."""
 
@@ -167,7 +152,6 @@ class _Run:
         self._clock = Clock()
         self._done = 0
         self._rows_done = 0
-        self._lost = 0
         self._told_spill = False
 
     def steps(self) -> Iterator[Progress]:
@@ -214,7 +198,7 @@ class _Run:
         if output is None or self._prior is None:
             return None
         if self._plan.job.strict:
-            _refuse_gaps(self._prior)
+            refuse_gaps(self._prior)
         return MapWriter.resume(output, identity, self._workspace)
 
     def _created(self, identity: dict[str, object]) -> MapWriter:
@@ -274,46 +258,31 @@ class _Run:
             self._plan.job.window,
             self._place.canvas,
         )
+        left_out = LeftOut(self._writer, strict=self._plan.job.strict)
 
         def merge(prediction: Prediction) -> None:
             indices, bad = prediction.indices, prediction.failed_positions
             self._put(merger.add(indices, prediction.values, bad))
+            self._workspace.watch()
 
         # GPUs are at work beside this as it is.
         with closing(merger), Beside(merge, in_thread=not self._place.ahead) as merging:
             for prediction in chain([first], predictions):
                 if prediction.failed:
-                    yield from self._left_out(prediction.failed)
+                    for words in left_out.add(prediction.failed):
+                        yield self._progress("warning", message=words)
                 merging(prediction)
                 self._done += len(prediction.indices)
                 self._clock.patches(self._done)
                 # Also where none can be new: a disk that fails ends the run now.
                 yield from self._finished_rows()
-                yield from self._watch()
+                yield from self._spilled()
                 yield self._progress("batch")
             merging.wait()
             self._put(merger.finish())
             self._writer.flush()
+            yield from self._spilled()
             yield from self._finished_rows()
-
-    def _left_out(self, patches: Sequence[FailedPatch]) -> Iterator[Progress]:
-        """List patches that failed, or stop at them; the user is told of the first few."""
-        map_ = self._writer.map
-        if self._plan.job.strict:
-            bad = patches[0]
-            raise InferenceError(
-                f"The patch {place_words(map_, bad)} failed: {bad.reason}; run without strict to "
-                "leave such patches out."
-            )
-        self._writer.fail(patches)
-        told, self._lost = self._lost, self._lost + len(patches)
-        for number, bad in enumerate(patches, told + 1):
-            if number <= _TOLD:
-                words = f"The patch {place_words(map_, bad)} is left out: {bad.reason}."
-                yield self._progress("warning", message=words)
-            elif number == _TOLD + 1:
-                words = "More patches are left out; the result lists them all."
-                yield self._progress("warning", message=words)
 
     def _put(self, bands: Iterator[Band]) -> None:
         for band in self._place.to_host(bands):
@@ -324,8 +293,7 @@ class _Run:
             self._rows_done += 1
             yield self._progress("row", region=region)
 
-    def _watch(self) -> Iterator[Progress]:
-        self._workspace.watch()
+    def _spilled(self) -> Iterator[Progress]:
         if self._workspace.spilled and not self._told_spill:
             self._told_spill = True
             yield self._progress("spill", message="Working from disk: slower, same result.")
