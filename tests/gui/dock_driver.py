@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QAbstractButton, QComboBox, QMenu, QWidget
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QMenu, QWidget
 
 if TYPE_CHECKING:
     import torch
@@ -167,6 +167,8 @@ class Driver:
         state = self.dock.run_section.state
         self.wait(lambda: self.dock.runs.runner.request is None)
         self.wait(lambda: self.dock.results.appearing.is_done)
+        # The layers' controls may have made the canvas narrower.
+        QApplication.processEvents()
         assert state.text().startswith(begins), state.text()
         return state.text()
 
