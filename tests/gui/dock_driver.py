@@ -166,11 +166,14 @@ class Driver:
         """Until the run has ended and all its layers are there; what the status line says."""
         state = self.dock.run_section.state
         self.wait(lambda: self.dock.runs.runner.request is None)
-        self.wait(lambda: self.dock.results.appearing.is_done)
-        # The layers' controls may have made the canvas narrower.
-        QApplication.processEvents()
+        self.wait_for_layers()
         assert state.text().startswith(begins), state.text()
         return state.text()
+
+    def wait_for_layers(self) -> None:
+        """Until all layers of the run are there, and room is made for napari's controls of them."""
+        self.wait(lambda: self.dock.results.appearing.is_done)
+        QApplication.processEvents()
 
     def wait_for_patches(self, count: int) -> None:
         """Until the bar says so many patches."""

@@ -85,6 +85,7 @@ def test_a_real_slide_grows_at_every_zoom(driver: Driver, real_slide, hold, qtbo
             driver.wait_for_patches(5 * rows * (len(seen) + 1))
             # Rows are written beside the run's steps.
             driver.wait(lambda: bool(dock.results.current.pm.finished.any()))
+            driver.wait_for_layers()
         seen.append([looked_at(zoom) for zoom in (None, 1, 6)])
     for zoom in range(3):
         assert not np.array_equal(seen[0][zoom], seen[1][zoom])
