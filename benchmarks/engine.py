@@ -30,6 +30,7 @@ MEMORY_WIDTH, MEMORY_HEIGHTS = 16000, (8000, 16000, 32000)
 QUICK_MEMORY_WIDTH, QUICK_MEMORY_HEIGHTS = 4000, (2000, 4000)
 CURVE_WIDTHS, CURVE_HEIGHT = (4000, 8000, 16000, 32000, 64000, 100000), 1024
 LIMIT = "300 MB"
+TOGETHER, TOGETHER_QUICK = 6000, 2600
 _HELD = 32
 """Patches that the model's loop goes round."""
 
@@ -87,39 +88,6 @@ def turns_of_tissue(whole: str, half: str, rounds: int) -> dict[str, Any]:
     return {"patches": patches, "turns": turns[1:]}
 
 
-def turns_of_unet(slide: str, rounds: int) -> dict[str, Any]:
-    """The BCSS UNet alone on patches in memory and in the engine, as quick as it gets here."""
-    import torch
-    from limits import model_only, patches_in_memory, timed
-    from unet_weights import write_weights
-
-    from napari_wsiseg.config import SegmentationJob
-    from napari_wsiseg.engine import plan, run
-    from napari_wsiseg.models import load_model, with_shapes
-    from napari_wsiseg.slides import open_slide
-
-    torch.manual_seed(0)
-    turns = []
-    with tempfile.TemporaryDirectory() as folder, open_slide(Path(slide), mpp=0.25) as opened:
-        weights = write_weights(Path(folder) / "weights.pth")
-        model = load_model("fcn_resnet50_unet-bcss", weights=weights, precision="auto")
-        settled = plan(SegmentationJob(tissue="none"), opened, model)
-        grid = settled.grid
-        fitted = with_shapes(model, grid.patch_input, grid.patch_output)
-        patches = patches_in_memory(opened, grid, settled.patches)
-        for number in range(rounds + 1):
-            job = SegmentationJob(output=Path(folder) / f"{number}.ome.zarr", tissue="none")
-            alone = model_only(fitted, patches, settled.batch_size, settled.patches)
-            whole = timed(lambda job=job: run(job, opened, model))
-            turns.append({"model": vars(alone), "engine": vars(whole)})
-    return {
-        "patches": settled.patches,
-        "patch": f"{grid.patch_input} -> {grid.patch_output}",
-        "precision": getattr(model, "precision", ""),
-        "turns": turns[1:],
-    }
-
-
 def memory(slide: str | list[int], limit: str | None) -> dict[str, Any]:
     """Peak memory of a run above the loaded program; a slide's file, or a computed one's size."""
     from peak import Peak
@@ -153,10 +121,18 @@ def memory(slide: str | list[int], limit: str | None) -> dict[str, Any]:
         }
 
 
+def of_unet(case: str, *arguments: object) -> dict[str, Any]:
+    """A case of the UNet's."""
+    import unet_runs
+
+    answer: dict[str, Any] = getattr(unet_runs, case)(*arguments)
+    return answer
+
+
 CASES: dict[str, Callable[..., dict[str, Any]]] = {
     "time": turns_of_time,
     "tissue": turns_of_tissue,
-    "unet": turns_of_unet,
+    "unet": of_unet,
     "memory": memory,
 }
 
@@ -234,17 +210,51 @@ def half_table(slides: Slides, quick: bool, rounds: int) -> None:
 
 def unet_table(slides: Slides, quick: bool, rounds: int) -> None:
     side = 2000 if quick else 6000
-    case = in_own_process("unet", slides(side, side), max(1, rounds // 2))
+    case = in_own_process("unet", "turns_alone", slides(side, side), max(1, rounds // 2))
     ratios = [turn["engine"]["wall"] / turn["model"]["wall"] for turn in case["turns"]]
     alone = median(turn["model"]["wall"] for turn in case["turns"])
     whole = median(turn["engine"]["wall"] for turn in case["turns"])
     print("\n| UNet | patches | model only, s | engine, s | engine / model |")
-    print("|---|---:|---:|---:|---|")
+    print("|---|---|---:|---:|---|")
     print(
-        f"| {case['precision']}, {case['patch']} | {case['patches']} | {alone:.1f} | {whole:.1f} "
-        f"| {spread(ratios, 3)} |",
+        f"| {case['way']} | {case['patches']} | {alone:.1f} | {whole:.1f} | {spread(ratios, 3)} |",
         flush=True,
     )
+
+
+def together_table(slides: Slides, quick: bool, rounds: int) -> None:
+    side, sample = (TOGETHER_QUICK, 4) if quick else (TOGETHER, 20)
+    case = in_own_process("unet", "turns_together", slides(side, side), max(1, rounds // 2), sample)
+    turns, loops, engines = case["turns"], case["loops"], case["engines"]
+    walls = {name: [turn[name]["wall"] for turn in turns] for name in (*loops, *engines)}
+    print(
+        f"\n| {side} x {side} px | patches | s |", " | ".join(f"{n}, times" for n in engines), "|"
+    )
+    print("|---|---|---|" + "---|" * len(engines))
+    for name, patches in loops.items():
+        ratios = [
+            spread([a / b for a, b in zip(walls[name], walls[engine], strict=True)], 1)
+            for engine in engines
+        ]
+        print(f"| {name} | {patches} | {spread(walls[name], 1)} | {' | '.join(ratios)} |")
+    for name, patches in engines.items():
+        print(f"| {name} | {patches} | {spread(walls[name], 1)} |{' |' * len(engines)}", flush=True)
+    print(f"\nOf a loop, {sample} patches a turn are timed, spread over the slide; s are for all.")
+
+
+def agreement_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: ARG001 - as the others
+    side = TOGETHER_QUICK if quick else TOGETHER
+    slide = slides(side, side)
+    maps = Path(slide).with_suffix(".maps")
+    print("\n| map | patches | largest difference | mean | same most probable class |")
+    print("|---|---|---|---|---|")
+    for name, row in in_own_process("unet", "agreement", slide, str(maps)).items():
+        print(
+            f"| {name} | {row['patches']} | {row['largest']:.1e} | {row['mean']:.1e} "
+            f"| {100 * row['same']:.3f} % |",
+            flush=True,
+        )
+    print("\nFrom the map of patches of 1024 -> 512 at stride 448, in exact arithmetic.")
 
 
 def memory_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: ARG001 - as the others
@@ -298,6 +308,8 @@ TABLES = {
     "time": time_table,
     "half": half_table,
     "unet": unet_table,
+    "together": together_table,
+    "agreement": agreement_table,
     "memory": memory_table,
     "start": start_table,
 }

@@ -1,4 +1,8 @@
-"""Made-up weights for the BCSS UNet: its speed does not depend on what they are."""
+"""Weights for the BCSS UNet: the published ones where they are cached, else made-up ones.
+
+Made-up ones differ from place to place as a trained network's answers do. Those that torch begins
+with answer the same everywhere, and any two maps of theirs agree.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ from pathlib import Path
 
 import torch  # noqa: TID253 - loaded by whoever times anything here
 
-from napari_wsiseg.models.unet import UNet
+from models.unet_cases import BCSS, state_of
+from napari_wsiseg.models.weights import find_cached
 
 
-def write_weights(path: Path) -> Path:
-    """Write a state dict of small random numbers, the same every time."""
-    torch.manual_seed(0)
-    torch.save(UNet(5, (3, 3)).state_dict(), path)
+def weights_in(folder: Path) -> Path:
+    """The cached file, or one that is written here, of the same bytes every time."""
+    cached = find_cached(BCSS)
+    if cached is not None:
+        return cached
+    path = folder / "weights.pth"
+    torch.save(state_of(BCSS), path)
     return path
