@@ -91,7 +91,7 @@ def agreement(slide: str, folder: str) -> dict[str, Any]:
     shapes = {"patch_input_shape": 1024, "patch_output_shape": 512}
     jobs: dict[str, tuple[str, dict[str, Any]]] = {
         "stride 448": ("exact", {**shapes, "stride_shape": 448, "dtype": "float32"}),
-        "stride 450": ("exact", {**shapes, "stride_shape": 450, "dtype": "float32"}),
+        "stride 450": ("fp32", {**shapes, "stride_shape": 450, "dtype": "float32"}),
         FASTEST: ("auto", {}),
         FP32: ("fp32", {"dtype": "float32"}),
     }
@@ -136,5 +136,6 @@ def _way(model: Segmenter) -> str:
 
 
 def _told(grid: PatchGrid) -> str:
-    """How many patches of which shape."""
-    return f"{int(grid.keep.sum())} of {grid.patch_input} -> {grid.patch_output}"
+    """How many patches of which height and width."""
+    (h, w), (oh, ow) = ((s.height, s.width) for s in (grid.patch_input, grid.patch_output))
+    return f"{int(grid.keep.sum())} of {h} x {w} -> {oh} x {ow}"
