@@ -20,6 +20,7 @@ from napari_wsiseg.engine.fields import (
     LONGEST_CALL,
     CallCost,
     FieldSearch,
+    is_quick,
     largest_patch,
     time_model,
     widest_sensible,
@@ -174,6 +175,29 @@ def test_what_else_the_machine_does_does_not_change_the_grid(timed: Pixelwise) -
     assert busy.seconds > 5 * idle.seconds  # type: ignore[operator]
     timed.cost = CallCost(1e-3, 1e-3)
     assert plan(job, slide, timed).grid != idle.grid, "a slow machine is another matter"
+
+
+@given(inputs=st.floats(1e-8, 1e-4), outputs=st.floats(1e-8, 1e-4))
+def test_one_call_tells_only_what_many_would(inputs: float, outputs: float) -> None:
+    model = Pixelwise(512)
+    model.cost = CallCost(inputs, outputs)
+    with pytest.MonkeyPatch.context() as patch:
+        clocks = SimpleNamespace(perf_counter=lambda: model.now, process_time=lambda: model.busy)
+        patch.setattr(fields, "time", clocks)
+        if is_quick(model, "cpu"):
+            alone = time_model(model).alone
+            assert largest_patch(model.spec, "cpu", alone) == largest_patch(model.spec, "cpu", None)
+
+
+def test_a_run_asks_a_quick_model_about_glass_once(timed: Pixelwise) -> None:
+    asked: list[float] = []
+    timed.load = (asked.append(timed.now) or 1.0 for _ in repeat(0))  # type: ignore[func-returns-value]
+    slide = slide_of(picture(300, 200))
+    with run(SegmentationJob(tissue="none", batch_size=1), slide, timed) as result:
+        assert len(asked) == result.grid.keep.size + 1
+    before, timed.cost = len(asked), CallCost(1e-3, 1e-3)
+    with run(SegmentationJob(tissue="none", batch_size=1), slide, timed) as result:
+        assert len(asked) - before > result.grid.keep.size + 1, "a slow one is timed in earnest"
 
 
 def test_of_another_device_the_clock_alone_tells(timed: Pixelwise) -> None:

@@ -168,25 +168,46 @@ def margins(spec: ModelSpec) -> Size:
     return Size(ih - oh, iw - ow)
 
 
+def is_quick(segmenter: Segmenter, device: str) -> bool:
+    """Whether a single call tells that the device's largest patch is quick enough.
+
+    It tells where that patch would be even if the whole call went into what comes out, or into
+    what goes in. `largest_patch` then says what it would after `time_model`, which takes longer.
+    """
+    spec = segmenter.spec
+    patch = _timed_patches(spec)[-1]
+    wall, busy = _call(segmenter, patch)
+    alone = _undisturbed(segmenter, wall, busy)
+    shares = CallCost(alone / patch.area, 0.0), CallCost(0.0, alone / _output(spec, patch).area)
+    most = largest_patch(spec, device, None)
+    return all(largest_patch(spec, device, share) == most for share in shares)
+
+
 def time_model(segmenter: Segmenter) -> Timing:
     """Time patches of glass: small ones of two sizes where the model allows it."""
-    spec = segmenter.spec
-    if spec.shift_period is None:
-        patches = [Size(*spec.patch_input_shape)]
-    else:
-        margin, period = margins(spec), spec.shift_period
-        sides = [-(-side // period) * period for side in _TIMED_OUTPUTS]
-        patches = [Size(margin.height + side, margin.width + side) for side in sides]
+    patches = _timed_patches(segmenter.spec)
     walls, alones = zip(*(_time(segmenter, patch) for patch in patches), strict=True)
-    return Timing(_cost(spec, patches, walls), _cost(spec, patches, alones))
+    return Timing(_cost(segmenter.spec, patches, walls), _cost(segmenter.spec, patches, alones))
+
+
+def _timed_patches(spec: ModelSpec) -> list[Size]:
+    """The model's own patch; where others may be asked for, a small one and a larger one."""
+    if spec.shift_period is None:
+        return [Size(*spec.patch_input_shape)]
+    margin, period = margins(spec), spec.shift_period
+    sides = [-(-side // period) * period for side in _TIMED_OUTPUTS]
+    return [Size(margin.height + side, margin.width + side) for side in sides]
+
+
+def _output(spec: ModelSpec, patch: Size) -> Size:
+    margin = margins(spec)
+    return Size(patch.height - margin.height, patch.width - margin.width)
 
 
 def _cost(spec: ModelSpec, patches: Sequence[Size], seconds: Sequence[float]) -> CallCost:
     """What explains the seconds of the first patch and of the last."""
-    margin = margins(spec)
     (i0, o0), (i1, o1) = (
-        (patch.area, (patch.height - margin.height) * (patch.width - margin.width))
-        for patch in (patches[0], patches[-1])
+        (patch.area, _output(spec, patch).area) for patch in (patches[0], patches[-1])
     )
     determinant = i0 * o1 - i1 * o0
     if determinant == 0:
@@ -201,20 +222,29 @@ def _time(segmenter: Segmenter, patch: Size) -> tuple[float, float]:
 
     The first call also builds what later ones reuse.
     """
-    pixels = np.full((1, patch.height, patch.width, 3), 255, np.uint8)
     samples: list[float] = []
     busy: list[float] = []
     while len(samples) < 2 or (len(samples) < _SAMPLES and sum(samples) < _SAMPLING_SECONDS):
-        start, started = time.perf_counter(), time.process_time()
-        predict(segmenter, pixels)
-        busy.append(time.process_time() - started)
-        samples.append(time.perf_counter() - start)
-    wall = min(samples)
+        for values, seconds in zip((samples, busy), _call(segmenter, patch), strict=True):
+            values.append(seconds)
+    return min(samples), _undisturbed(segmenter, min(samples), min(busy))
+
+
+def _call(segmenter: Segmenter, patch: Size) -> tuple[float, float]:
+    """Seconds of one call with glass, by the clock and of the processor."""
+    pixels = np.full((1, patch.height, patch.width, 3), 255, np.uint8)
+    start, started = time.perf_counter(), time.process_time()
+    predict(segmenter, pixels)
+    return time.perf_counter() - start, time.process_time() - started
+
+
+def _undisturbed(segmenter: Segmenter, wall: float, busy: float) -> float:
+    """Seconds of a call that has the machine to itself."""
     if str(getattr(segmenter, "device", None)) != "cpu":
-        return wall, wall
+        return wall
     # Time on the processor hardly grows with what else it does: with two idle cores or four
     # programs on them, 0.4 to 1.1 s where the clock said 0.4 to 9.
-    return wall, min(wall, min(busy) / _threads())
+    return min(wall, busy / _threads())
 
 
 def _threads() -> int:

@@ -18,6 +18,7 @@ from napari_wsiseg.engine.fields import (
     CallCost,
     FieldSearch,
     Timing,
+    is_quick,
     largest_patch,
     margins,
     time_model,
@@ -165,8 +166,11 @@ def _timing(inputs: Inputs, *, foretell: bool) -> Timing | None:
     if inputs.segmenter is None:
         return None
     is_open = inputs.prior is None and _given_shapes(inputs.job) is None
-    if not (foretell or (is_open and inputs.spec.shift_period is not None)):
-        return None
+    if not foretell:
+        if not is_open or inputs.spec.shift_period is None:
+            return None
+        if is_quick(inputs.segmenter, device_of(inputs.segmenter)):
+            return None
     return time_model(inputs.segmenter)
 
 
