@@ -223,7 +223,7 @@ def unet_table(slides: Slides, quick: bool, rounds: int) -> None:
 
 
 def together_table(slides: Slides, quick: bool, rounds: int) -> None:
-    side, sample = (TOGETHER_QUICK, 4) if quick else (TOGETHER, 20)
+    side, sample = (TOGETHER_QUICK, 4) if quick else (TOGETHER, 10)
     case = in_own_process("unet", "turns_together", slides(side, side), max(1, rounds // 2), sample)
     turns, loops, engines = case["turns"], case["loops"], case["engines"]
     walls = {name: [turn[name]["wall"] for turn in turns] for name in (*loops, *engines)}
