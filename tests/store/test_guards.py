@@ -74,6 +74,16 @@ def test_a_second_writer_is_refused_while_the_first_lives(tmp_path):
     assert not (tmp_path / "map" / LOCKS).exists()
 
 
+def test_a_second_writer_is_refused_where_a_result_was_replaced(own_copy):
+    writer = MapWriter.create(own_copy, LAYOUT, INFO, workspace(), overwrite=True)
+    assert writer.map.status == "running"
+    with pytest.raises(StoreError, match=f"process {os.getpid()} on {platform.node()}"):
+        MapWriter.resume(own_copy, INFO.identity, workspace())
+    writer.close("cancelled")
+    assert not is_written(own_copy)
+    assert not (own_copy / LOCKS).exists()
+
+
 def test_another_process_is_named_and_taken_over_when_it_died(own_copy):
     code = (
         "import sys; from pathlib import Path; from napari_wsiseg.store.lock import WriterLock;"

@@ -178,8 +178,10 @@ class WriterLock:
         path = self.folder / LOCKS / self.owner.name
         with _holding, suppress(OSError):
             _held.discard(self.file)
-            path.unlink(missing_ok=True)
-            path.parent.rmdir()
+            # Where a result was replaced, another lock of ours has that name by now.
+            if _file_of(path) == self.file:
+                path.unlink()
+                path.parent.rmdir()
 
 
 def _take(folder: Path, owner: Owner) -> tuple[int, int]:
