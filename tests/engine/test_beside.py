@@ -73,6 +73,24 @@ def test_an_error_comes_with_the_next_piece_which_is_not_begun() -> None:
             beside.wait()
 
 
+@pytest.mark.parametrize("later", [ValueError, KeyboardInterrupt])
+def test_of_two_errors_the_first_is_told_unless_the_caller_was_interrupted(
+    later: type[BaseException],
+) -> None:
+    work = Held()
+
+    def caller() -> None:
+        with Beside(work, in_thread=True) as beside:
+            beside(-1)
+            work.let.release()
+            assert beside._begun is not None
+            assert isinstance(beside._begun.exception(_SOON), ZeroDivisionError)
+            raise later
+
+    with pytest.raises(ZeroDivisionError if later is ValueError else later):
+        caller()
+
+
 def test_in_the_callers_thread_it_is_done_at_once() -> None:
     work = Held()
     work.let.release()

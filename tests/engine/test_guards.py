@@ -203,6 +203,27 @@ def test_a_disk_without_room_is_refused_at_once(
         run(job.model_copy(update={"on_exists": "overwrite"}), slide(), model).close()
 
 
+def test_what_is_left_must_have_room_and_no_more(
+    begun: SegmentationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foretold = plan(begun, slide(), model_of(), TISSUE)
+    assert 0 < foretold.patches < foretold.patches_in_all
+    needed = int(foretold.disk_bytes * 1.1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: DISK(10**9, 0, needed - 1))
+    with pytest.raises(StoreError, match="make room"):
+        run(begun, slide(), model_of(), TISSUE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: DISK(10**9, 0, needed))
+    run(begun, slide(), model_of(), TISSUE).close()
+
+
+def test_a_drive_that_does_not_tell_its_room_is_written_to(
+    job: SegmentationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As file systems in user space may: they answer 0 to all that is asked."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: DISK(0, 0, 0))
+    run(job, slide(), model_of()).close()
+
+
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes where others may not"
 )

@@ -9,6 +9,8 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,19 +76,51 @@ def test_a_second_writer_is_refused_while_the_first_lives(tmp_path):
     assert not (tmp_path / "map" / LOCKS).exists()
 
 
-def test_another_process_is_named_and_taken_over_when_it_died(own_copy):
+def test_a_second_writer_is_refused_where_a_result_was_replaced(own_copy):
+    writer = MapWriter.create(own_copy, LAYOUT, INFO, workspace(), overwrite=True)
+    assert writer.map.status == "running"
+    with pytest.raises(StoreError, match=f"process {os.getpid()} on {platform.node()}"):
+        MapWriter.resume(own_copy, INFO.identity, workspace())
+    writer.close("cancelled")
+    assert not is_written(own_copy)
+    assert not (own_copy / LOCKS).exists()
+
+
+@contextmanager
+def other_writer(result: Path) -> Iterator[subprocess.Popen]:
+    """A process that holds the lock until it is killed."""
     code = (
         "import sys; from pathlib import Path; from napari_wsiseg.store.lock import WriterLock;"
         "WriterLock.acquire(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
     )
     source = Path(sys.modules["napari_wsiseg"].__file__).parents[1]
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(own_copy)],
+        [sys.executable, "-c", code, str(result)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(source)},
     ) as other:
         assert other.stdout.readline().strip() == b"locked"
+        yield other
+
+
+@pytest.mark.parametrize(
+    "is_seen",
+    [
+        True,
+        pytest.param(
+            False,
+            marks=pytest.mark.skipif(
+                sys.platform == "win32", reason="there no folder with an open file is renamed"
+            ),
+        ),
+    ],
+)
+def test_another_process_is_named_and_taken_over_when_it_died(own_copy, monkeypatch, is_seen):
+    """Also where it is not to be seen: in another container of the same host name."""
+    with other_writer(own_copy) as other:
+        if not is_seen:
+            monkeypatch.setattr(Owner, "lives", False)
         assert is_written(own_copy)
         with pytest.raises(StoreError, match=f"process {other.pid} "):
             MapWriter.resume(own_copy, INFO.identity, workspace())
@@ -95,6 +129,27 @@ def test_another_process_is_named_and_taken_over_when_it_died(own_copy):
         assert not is_written(own_copy)
         MapWriter.resume(own_copy, INFO.identity, workspace()).close()
     assert not (own_copy / LOCKS).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
+def test_a_forked_child_does_not_keep_its_parents_lock(own_copy):
+    """As where a program that loads its data in children is killed."""
+    code = (
+        "import os, sys; from pathlib import Path; from napari_wsiseg.store.lock import WriterLock;"
+        "WriterLock.acquire(Path(sys.argv[1])); child = os.fork();"
+        "child or sys.stdin.read();"
+        "child and (print(child, flush=True), os._exit(9))"
+    )
+    source = Path(sys.modules["napari_wsiseg"].__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(own_copy)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    ) as parent:
+        assert psutil.pid_exists(int(parent.stdout.readline()))
+        parent.wait()
+        assert not is_written(own_copy)
 
 
 def test_a_reused_process_id_is_no_owner(own_copy):

@@ -43,6 +43,7 @@ def fills_up(bench: Bench, disk: Path) -> None:
     """Others leave less and less room; each run stops in order; with room it ends equal."""
     output = disk / OUTPUT
     filler = disk / "others"
+    stopped = 0
     for room in (0, 2**18, 2**20, 2 * 2**20, 3 * 2**20):
         run = Run("segment", bench.undisturbed.slide, output)
         if room:
@@ -55,8 +56,10 @@ def fills_up(bench: Bench, disk: Path) -> None:
         if said.error is not None:
             kind, sentence = said.error
             check(kind == "StoreError", f"{kind} in place of a sentence: {sentence}")
+            stopped += 1
         filler.unlink(missing_ok=True)
         bench.look(output, said.rows)
+    check(stopped > 1, "nothing was shown: no run met a disk that filled up under it")
     _ends_equal(bench, output)
 
 

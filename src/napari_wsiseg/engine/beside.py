@@ -12,7 +12,8 @@ T = TypeVar("T")
 class Beside(Generic[T]):
     """Calls a function in a thread, while the caller makes what it will be called with next.
 
-    A context manager: what was begun ends before it is left, however it is left.
+    A context manager: what was begun ends before it is left, however it is left. Where it is
+    left by an error, and what was begun had failed before, that is raised: the first cause.
 
     Parameters
     ----------
@@ -44,6 +45,11 @@ class Beside(Generic[T]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if self._pool is None:
+            return
+        begun = self._begun
+        earlier = begun.exception() if begun is not None and begun.done() else None
+        self._pool.shutdown()
+        if earlier is not None and isinstance(error, Exception):
+            raise earlier

@@ -64,12 +64,14 @@ def check_room(plan: RunPlan, folder: Path) -> None:
     try:
         if output is None or not output.exists():
             tempfile.TemporaryFile(dir=folder).close()
-        free = shutil.disk_usage(folder).free
+        total, _, free = shutil.disk_usage(folder)
     except OSError as error:
         raise StoreError(
             f"The folder {folder} cannot be written to: {error.strerror}; choose another output."
         ) from error
-    needed = int((_result_bytes(plan) + _working_bytes(plan)) * (1 + _MARGIN))
+    if not total:  # some drives tell nothing
+        return
+    needed = int((plan.disk_bytes + _working_bytes(plan)) * (1 + _MARGIN))
     if output is not None and free < needed and plan.job.on_exists == "overwrite":
         free += sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     if free < needed:
@@ -77,12 +79,6 @@ def check_room(plan: RunPlan, folder: Path) -> None:
             f"The run needs about {in_bytes(needed)} in {folder}, where {in_bytes(free)} are free; "
             "make room, choose another output, or store less (save_resolution, region)."
         )
-
-
-def _result_bytes(plan: RunPlan) -> int:
-    """What is still to be stored, about."""
-    left = (plan.wanted & ~plan.finished & (plan.grid.owed > 0)).sum()
-    return plan.disk_bytes * int(left) // max(plan.chunks, 1)
 
 
 def _working_bytes(plan: RunPlan) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.faults import passing
 from napari_wsiseg.store.files import PARTIAL, naming, partial_name, sync_folder, sync_tree
-from napari_wsiseg.store.lock import WriterLock, owners
+from napari_wsiseg.store.lock import WriterLock, may_write, owners
 from napari_wsiseg.store.metadata import is_result
 
 
@@ -121,5 +121,5 @@ def _sweep(target: Path) -> None:
     for path in target.parent.iterdir():
         if pattern.fullmatch(path.name):
             makers = list(owners(path))
-            if makers and not any(maker.lives for maker in makers):
+            if makers and not any(may_write(path, maker) for maker in makers):
                 shutil.rmtree(path, ignore_errors=True)

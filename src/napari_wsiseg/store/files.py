@@ -14,9 +14,10 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ PARTIAL = ".partial"
 
 _SYNCS = 16
 _ATTEMPTS, _BETWEEN = 20, 0.05
+_READERS_HOLD = os.name == "nt"
+"""Whether a file keeps its name as long as somebody reads it, as on Windows."""
 
 LOOKS_AFTER_FAILURE = 3
 """How often `remove_partial` looks in vain where one of Zarr's writes has failed."""
@@ -107,6 +110,18 @@ def remove_partial(partial: Path, looks: int = 1) -> None:
         time.sleep(_BETWEEN)
 
 
+def _once_read(act: Callable[[], object]) -> None:
+    """Rename over a file, or remove it, when no viewer reads it any more."""
+    for _ in range(_ATTEMPTS if _READERS_HOLD else 0):
+        try:
+            act()
+        except PermissionError:
+            time.sleep(_BETWEEN)
+        else:
+            return
+    act()
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a file's content at once: old or new, never between.
 
@@ -122,7 +137,7 @@ def write_durably(path: Path, data: bytes) -> None:
             temporary.write_bytes(data)
             sync_file(temporary)
             passing("state")
-            temporary.replace(path)
+            _once_read(partial(temporary.replace, path))
         except OSError:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -189,7 +204,7 @@ class DurableFolder:
             for _, temporary, path, point in staged:
                 with naming(path):
                     passing(point)
-                    temporary.replace(path)
+                    _once_read(partial(temporary.replace, path))
                 folders.add(path.parent)
             if os.name != "nt":
                 self._sync_all((folder, folder) for folder in folders)
@@ -213,7 +228,7 @@ class DurableFolder:
 
     def _remove(self, path: Path) -> None:
         with suppress(FileNotFoundError):
-            path.unlink()
+            _once_read(path.unlink)
             with self._lock:
                 self._folders.add(path.parent)
 
@@ -324,7 +339,7 @@ class MovableStore(WrapperStore["Store"]):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = partial_name(path)
                 temporary.write_bytes(data)
-                temporary.replace(path)
+                _once_read(partial(temporary.replace, path))
         elif data is None:
             self._buffers.pop(key, None)
         else:

@@ -4,6 +4,10 @@ A lock is a file in the folder `lock` that is named after its owner: process, ti
 which that began, host. Creating it is atomic, and nobody ever has to take over or
 rewrite another's: whoever comes second sees the first's file and withdraws. (Two who
 come at the very same moment may both withdraw, never both stay.) Knows no map.
+
+Whether an owner lives is told by its process, and, where files can be held, by its file: the
+system holds that as long as the process lives, also one that is not to be seen from here, as in
+another container of the same host name.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +27,9 @@ import psutil
 
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store.files import naming
+
+if sys.platform != "win32":
+    import fcntl
 
 LOCKS = "lock"
 
@@ -63,7 +71,7 @@ class Owner:
 
     @property
     def lives(self) -> bool:
-        """Whether it may still write; one on another machine counts as alive."""
+        """Whether its process is there; one on another machine counts as alive."""
         if not self.is_here:
             return True
         try:
@@ -86,6 +94,11 @@ def owners(folder: Path) -> Iterator[Owner]:
         for path in (folder / LOCKS).iterdir():
             if owner := Owner.named(path.name):
                 yield owner
+
+
+def may_write(folder: Path, owner: Owner) -> bool:
+    """Whether the owner of a lock on the result in `folder` lives, as far as can be told."""
+    return owner.lives or _is_locked(folder / LOCKS / owner.name)
 
 
 def is_written(folder: Path) -> bool:
@@ -114,13 +127,57 @@ def _writers(folder: Path) -> Iterator[Owner]:
         if owner == Owner.this():
             is_held = _file_of(folder / LOCKS / owner.name) in _held
         else:
-            is_held = owner.lives
+            is_held = may_write(folder, owner)
         if is_held:
             yield owner
 
 
-_held: set[tuple[int, int]] = set()
+_held: dict[tuple[int, int], int | None] = {}
+"""The files of our locks, and what keeps each locked."""
+
 _holding = threading.Lock()
+
+
+def _leave_to_parent() -> None:
+    """A forked child is no writer, and must not keep its parent's locks when that dies."""
+    for descriptor in _held.values():
+        if descriptor is not None:
+            os.close(descriptor)
+    _held.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _lock_file(path: Path) -> int | None:
+    """Lock a file until this descriptor is closed, or we die."""
+    if sys.platform == "win32":
+        return None  # a folder that holds an open file could not be renamed
+    descriptor = os.open(path, os.O_RDWR)
+    # Network drives may know no locks: there the process has to do.
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether whoever made a lock's file still keeps it locked."""
+    if sys.platform == "win32":
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _file_of(path: Path) -> tuple[int, int] | None:
@@ -163,7 +220,7 @@ class WriterLock:
         with naming(folder / LOCKS / owner.name):
             lock = cls(folder, owner, _take(folder, owner))
         for other in set(owners(folder)) - {owner}:
-            if other.lives:
+            if may_write(folder, other):
                 lock.release()
                 raise _refusal(folder, other)
             (folder / LOCKS / other.name).unlink(missing_ok=True)
@@ -177,9 +234,13 @@ class WriterLock:
         """Give the lock back; a second call does nothing."""
         path = self.folder / LOCKS / self.owner.name
         with _holding, suppress(OSError):
-            _held.discard(self.file)
-            path.unlink(missing_ok=True)
-            path.parent.rmdir()
+            descriptor = _held.pop(self.file, None)
+            if descriptor is not None:
+                os.close(descriptor)
+            # Where a result was replaced, another lock of ours has that name by now.
+            if _file_of(path) == self.file:
+                path.unlink()
+                path.parent.rmdir()
 
 
 def _take(folder: Path, owner: Owner) -> tuple[int, int]:
@@ -190,12 +251,13 @@ def _take(folder: Path, owner: Owner) -> tuple[int, int]:
             if _file_of(path) in _held:
                 raise _refusal(folder, owner)
             path.parent.mkdir(exist_ok=True)
+            # Another writer may just have left, and taken the folder with it.
             with suppress(FileNotFoundError):
                 path.touch()
-            # None where another writer has just left and taken the folder with it.
-            if (file := _file_of(path)) is not None:
-                _held.add(file)
-                return file
+                file, descriptor = _file_of(path), _lock_file(path)
+                if file is not None:
+                    _held[file] = descriptor
+                    return file
 
 
 def _refusal(folder: Path, owner: Owner) -> StoreError:

@@ -37,7 +37,8 @@ class MapWriter:
     """Writes one map, and is the only one who does. Made by `create` or `resume`.
 
     A background thread compresses and writes while the run computes; `add` waits where
-    it is two rows behind. To be used from one thread; `map` may be read from any.
+    it is two rows behind. `add` may be called from another thread than the rest, if `begin`,
+    `flush` and `close` do not run meanwhile; `map` may be read from any.
 
     Parameters
     ----------
