@@ -108,7 +108,7 @@ def test_a_growing_map_shows_what_it_has_each_time_it_is_told(data: st.DataObjec
         levels = levels_of(live)
         for _ in range(growing.rows):
             growing.grow()
-            live.grown()
+            live.read_again()
             for level, expected in zip(levels, label_pyramid(growing.pm), strict=True):
                 np.testing.assert_array_equal(level[:], expected.compute(scheduler="sync"))
 
@@ -156,7 +156,7 @@ def test_what_was_read_before_the_map_grew_is_not_kept(monkeypatch: pytest.Monke
             block = read(self, region, level)
             monkeypatch.setattr(ProbabilityMap, "read", read)
             growing.grow()
-            live.grown()
+            live.read_again()
             return block
 
         monkeypatch.setattr(ProbabilityMap, "read", grows_meanwhile)

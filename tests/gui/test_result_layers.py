@@ -32,6 +32,12 @@ CHUNK = 128
 STRONG = DecisionRule(default=0.7)
 
 
+def show_grown(layers: ResultLayers) -> None:
+    """Show what the map has by now, as the dock does in two threads."""
+    layers.read_again()
+    layers.refresh()
+
+
 def probabilities(height: int = SIDE, width: int | None = None, seed: int = 0) -> np.ndarray:
     """Smooth ones that go from one class to the other within some ten pixels."""
     shape = (3, height, width or height)
@@ -105,7 +111,7 @@ def grow_and_watch(
     pictures = [picture(viewer, qtbot)]
     for _ in range(growing.rows):
         growing.grow()
-        layers.refresh()
+        show_grown(layers)
         labels = label_pyramid(growing.pm)
         scores = [level[1] for level in growing.pm.levels]
         qtbot.waitUntil(lambda labels=labels: is_right(layers.labels, labels))
@@ -128,7 +134,7 @@ def test_thumbnails_grow_too(viewer: Viewer, growing: GrowingMap, qtbot: QtBot) 
     picture(viewer, qtbot)
     before = layers.labels.thumbnail.copy()
     growing.grow()
-    layers.refresh()
+    show_grown(layers)
     qtbot.waitUntil(lambda: not np.array_equal(layers.labels.thumbnail, before))
 
 
@@ -143,7 +149,7 @@ def test_what_was_hidden_while_the_map_grew_is_right_when_it_is_shown(
     layers.show_scores(None)
     for _ in range(growing.rows):
         growing.grow()
-        layers.refresh()
+        show_grown(layers)
     layers.set_rule(STRONG)
     layers.labels.visible = True
     layers.show_scores(2)
@@ -289,7 +295,7 @@ def test_a_map_of_one_level_and_any_type_is_shown(viewer: Viewer, qtbot: QtBot, 
         layers.add_to(viewer)
         layers.show_scores(0)
         layers.set_rule(STRONG)
-        layers.refresh()
+        show_grown(layers)
         assert not layers.labels.editable
         expected, stored = label_pyramid(pm, STRONG)[0].compute(), pm.levels[0][0].compute()
         qtbot.waitUntil(lambda: np.array_equal(layers.labels._slice.image.raw, expected))
@@ -307,7 +313,7 @@ def test_results_side_by_side_keep_their_own_thresholds(viewer: Viewer, qtbot: Q
         second.add_to(viewer)
         look(viewer, 1)
         second.set_rule(DecisionRule(default=0.9))
-        second.refresh()
+        show_grown(second)
         qtbot.waitUntil(lambda: is_right(first.labels, label_pyramid(one, STRONG)))
         qtbot.waitUntil(lambda: is_right(second.labels, label_pyramid(other, second.rule)))
         first.remove_from(viewer)
@@ -318,15 +324,15 @@ def test_whoever_removed_the_layers_is_left_in_peace(
     viewer: Viewer, growing: GrowingMap, qtbot: QtBot
 ) -> None:
     layers = ResultLayers(growing.pm, "slide")
-    layers.refresh()
+    show_grown(layers)
     layers.add_to(viewer)
     viewer.layers.remove(layers.scores)
     growing.grow()
-    layers.refresh()
+    show_grown(layers)
     layers.show_scores(1)
     viewer.layers.clear()
     growing.grow()
-    layers.refresh()
+    show_grown(layers)
     layers.set_rule(STRONG)
     layers.set_shown(0, False)
     layers.set_outline(True)
@@ -351,12 +357,12 @@ def test_a_result_that_is_deleted_while_it_is_looked_at_empties(
         look(viewer, 1)
         (path / "0" / "c" / "0" / "2" / "2").write_bytes(b"no pixels")
         notification_manager.records.clear()
-        layers.refresh()
+        show_grown(layers)
         qtbot.waitUntil(lambda: layers.labels.loaded and not layers.labels._slice.image.raw.any())
         qtbot.waitUntil(lambda: len(notification_manager.records) == 1)
         assert "damaged" in notification_manager.records[0].message
         shutil.rmtree(path)
-        layers.refresh()
+        show_grown(layers)
         qtbot.waitUntil(lambda: layers.labels.loaded and layers.scores.loaded)
         assert len(notification_manager.records) == 1
         notification_manager.records.clear()
@@ -383,7 +389,7 @@ def test_a_napari_without_its_private_method_shows_the_growth_too(
     look(viewer, None)
     monkeypatch.setattr("napari_wsiseg._napari.result_layers._FORGET_COARSEST", "_gone")
     growing.grow()
-    layers.refresh()
+    show_grown(layers)
     look(viewer, None)
     qtbot.waitUntil(lambda: is_right(layers.labels, label_pyramid(growing.pm)))
 

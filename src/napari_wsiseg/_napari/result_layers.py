@@ -152,9 +152,12 @@ class ResultLayers:
             layer.scale = pixel * step
             layer.translate = slide.translate[-2:] + pixel * (step - 1) / 2
 
+    def read_again(self) -> None:
+        """Read what the map has by now of what is looked at; from any thread."""
+        self._live.read_again()
+
     def refresh(self) -> None:
-        """Show what the map has by now; a hidden layer shows it when it is shown."""
-        self._live.grown()
+        """Show what was read; a hidden layer shows it when it is shown."""
         self._redraw(self.labels)
         self._redraw(self.scores)
 

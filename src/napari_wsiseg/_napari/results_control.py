@@ -104,7 +104,7 @@ class ResultsControl(QObject):
     def show_end(self, end: RunEnd) -> None:
         """Show the last of it."""
         if self._growing is not None:
-            self._refresh()
+            self._refresh(self._growing)
         self._growing = self._running = None
         self._looking.stop()
         if end.result is not None:
@@ -148,13 +148,19 @@ class ResultsControl(QObject):
             return  # the run ends by it, and says so
         if chunks != self._chunks:
             self._chunks = chunks
-            self._refresh()
+            self._refresh(self._growing)
 
-    def _refresh(self) -> None:
-        if self._growing is not None:
-            self._growing.refresh()
-            if self._growing is self.current:
-                self.grown.emit()
+    def _refresh(self, layers: ResultLayers) -> None:
+        """Show what it has by now; read in a thread."""
+
+        def show(_: object = None) -> None:
+            if layers in self._results:
+                layers.refresh()
+                # At its end it is measured exactly, which an estimate must not follow.
+                if layers is self.current is self._growing:
+                    self.grown.emit()
+
+        self._context.background.ask("grown", layers.read_again, show, show)
 
     def _on_inserted(self, event: Any) -> None:
         self._adopt(event.value)
