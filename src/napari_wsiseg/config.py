@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,7 +22,7 @@ from pydantic import (
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Polygon, Region
 from napari_wsiseg.spec import ResolutionText, Shape, as_shape
-from napari_wsiseg.validation import raises
+from napari_wsiseg.validation import check_name, raises
 
 Window = Literal["uniform", "gaussian"]
 MapDtype = Literal["uint8", "float16", "float32"]
@@ -137,6 +138,9 @@ class SegmentationJob(_Frozen):
     stains
         For the stain models: "standard" vectors over white (255), or the "slide"'s own glass
         level and vectors. `tissue` always takes the slide's glass level.
+    alias
+        What the slide is called in the result, its name and messages, in place of its file's
+        name, which may be an accession number; None: by that.
     output
         The result's folder (OME-Zarr); None keeps it in memory.
     mpp
@@ -185,6 +189,7 @@ class SegmentationJob(_Frozen):
     model: str = "he-stain"
     weights: Path | None = None
     stains: Stains = "standard"
+    alias: Annotated[str, AfterValidator(check_name)] | None = None
     output: Path | None = None
     mpp: (
         Annotated[float, Field(gt=0)]

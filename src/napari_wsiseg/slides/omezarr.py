@@ -19,7 +19,7 @@ _MARKERS = ("zarr.json", ".zgroup", ".zattrs")
 _VERSIONS = ("0.4", "0.5")
 
 
-def open_file(path: Path, mpp: YX | None) -> LazySlide:
+def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> LazySlide:
     """Open an OME-Zarr folder.
 
     Raises
@@ -44,7 +44,7 @@ def open_file(path: Path, mpp: YX | None) -> LazySlide:
     # zarr and codecs raise what they like, and metadata of any shape breaks in any way.
     except Exception as error:
         raise SlideError(f"it is damaged or incomplete ({reason(error)})") from error
-    return LazySlide(describe(path, "ome-zarr", digest, levels, scale), kept)
+    return LazySlide(describe(path, "ome-zarr", digest, levels, scale, alias=alias), kept)
 
 
 def _multiscale(group: zarr.Group) -> tuple[zarr.Group, Mapping[str, Any]]:

@@ -32,7 +32,7 @@ _HEAD = 256 * 1024
 _LISTS_OF_FILES = ("hamamatsu",)
 
 
-def open_file(path: Path, mpp: YX | None) -> OpenSlideSlide:
+def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> OpenSlideSlide:
     """Open a file, or a folder that holds a DICOM series.
 
     Raises
@@ -49,7 +49,7 @@ def open_file(path: Path, mpp: YX | None) -> OpenSlideSlide:
     except openslide.OpenSlideError as error:
         raise SlideError(reason(error)) from error
     try:
-        return OpenSlideSlide(path, file, handle, mpp)
+        return OpenSlideSlide(path, file, handle, mpp, alias)
     except BaseException:
         handle.close()
         raise
@@ -66,7 +66,14 @@ def _dicom_in(folder: Path) -> Path:
 class OpenSlideSlide(TiledSlide):
     """A slide that OpenSlide decodes."""
 
-    def __init__(self, path: Path, file: Path, handle: openslide.OpenSlide, mpp: YX | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file: Path,
+        handle: openslide.OpenSlide,
+        mpp: YX | None,
+        alias: str | None,
+    ) -> None:
         values = handle.properties
         sizes = [Size(height, width) for width, height in handle.level_dimensions]
         levels = make_levels(sizes, [_tile(values, index) for index in range(len(sizes))])
@@ -84,7 +91,8 @@ class OpenSlideSlide(TiledSlide):
                 fingerprint.of_files(_files(file, vendor, values)),
                 levels,
                 choose_scale(mpp, metadata, power.y if power else None),
-                _bounds(values, levels[0].size),
+                bounds=_bounds(values, levels[0].size),
+                alias=alias,
             )
         )
         self._file = file

@@ -83,7 +83,7 @@ class Plane:
         return across * -(-self.size.height // self.tile.height)
 
 
-def open_file(path: Path, mpp: YX | None) -> TiffSlide:
+def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> TiffSlide:
     """Open a TIFF file.
 
     Raises
@@ -108,20 +108,21 @@ def open_file(path: Path, mpp: YX | None) -> TiffSlide:
     # tifffile raises struct, index, key and value errors alike for a damaged file.
     except Exception as error:
         raise SlideError(f"it is cut short or damaged ({reason(error)})") from error
+    name = alias or path.name
     if short:
         warnings.warn(
-            f"{path.name} is cut short: its directory goes on beyond its end, and levels may be "
+            f"{name} is cut short: its directory goes on beyond its end, and levels may be "
             "missing; copy the file again.",
             SlideWarning,
             stacklevel=2,
         )
     if alike:
         warnings.warn(
-            f"{path.name} holds {alike + 1} pictures of one size; only the first was opened.",
+            f"{name} holds {alike + 1} pictures of one size; only the first was opened.",
             SlideWarning,
             stacklevel=2,
         )
-    return TiffSlide(path, planes, metadata, mpp)
+    return TiffSlide(path, planes, metadata, mpp, alias)
 
 
 def _pages_alike(tif: tifffile.TiffFile, main: Plane) -> int:
@@ -219,16 +220,21 @@ class TiffSlide(TiledSlide):
     """A TIFF file, decoded tile by tile."""
 
     def __init__(
-        self, path: Path, planes: Sequence[Plane], metadata: Metadata, mpp: YX | None
+        self,
+        path: Path,
+        planes: Sequence[Plane],
+        metadata: Metadata,
+        mpp: YX | None,
+        alias: str | None,
     ) -> None:
         levels = make_levels([p.size for p in planes], [p.tile for p in planes])
         self._planes = [next(p for p in planes if p.size == level.size) for level in levels]
         self._file = _SharedFile(path)
         try:
-            _warn_if_short(path.name, self._planes, self._file.size)
+            _warn_if_short(alias or path.name, self._planes, self._file.size)
             scale = choose_scale(mpp, metadata.mpp, metadata.objective_power)
             digest = fingerprint.of_files([path])
-            super().__init__(describe(path, metadata.vendor, digest, levels, scale))
+            super().__init__(describe(path, metadata.vendor, digest, levels, scale, alias=alias))
         except BaseException:
             self._file.close()
             raise

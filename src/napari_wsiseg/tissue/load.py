@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.errors import JobError, reason
 from napari_wsiseg.geometry import Size
-from napari_wsiseg.slides.base import SlideInfo
+from napari_wsiseg.slides.base import SlideInfo, file_stem
 from napari_wsiseg.tissue.mask import TissueMask
 
 _TIFF = (".tif", ".tiff")
@@ -58,17 +58,18 @@ def load_tissue(source: Path | NDArray[Any], slide: SlideInfo) -> TissueMask:
 
 def _of_slide(folder: Path, slide: SlideInfo) -> Path:
     """The file in the folder that is called as the slide is."""
+    names = {slide.stem} if slide.path is None else {slide.stem, file_stem(slide.path)}
     found = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and slide.stem in (path.stem, _bare(path))
+        if path.suffix.lower() in _SUFFIXES and names & {path.stem, _bare(path)}
     )
     if len(found) == 1:
         return found[0]
-    names = " and ".join(path.name for path in found) or "none"
+    there = " and ".join(path.name for path in found) or "none"
     raise JobError(
         f"{folder} must hold one tissue mask for {slide.stem} "
-        f"({slide.stem}.png, .tif or .npy); it holds {names}."
+        f"({slide.stem}.png, .tif or .npy); it holds {there}."
     )
 
 
