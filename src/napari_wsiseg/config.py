@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from napari_wsiseg.documents import UnreadableError, read_yaml
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Polygon, Region
 from napari_wsiseg.spec import ResolutionText, Shape, as_shape
@@ -231,12 +232,10 @@ class SegmentationJob(_Frozen):
             If the file cannot be read, or holds what is no job.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            values = read_yaml(Path(path))
+        except (OSError, UnreadableError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise JobError(f"The job file {path} cannot be read: {reason}.") from error
-        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-            raise JobError(f"The job file {path} holds no job; write one 'field: value' a line.")
         try:
             return cls(**values)
         except JobError as error:

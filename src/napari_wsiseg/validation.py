@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -15,6 +16,12 @@ T = TypeVar("T")
 
 _LONGEST = 80
 _NAME = re.compile(r"\w(?:[\w .+=,()-]*[\w+=,()-])?")
+
+# Never the whole of a value: of one from a file nobody knows how much it is.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 3
+_BRIEF.maxtuple = _BRIEF.maxlist = _BRIEF.maxdict = _BRIEF.maxset = 40
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 400
 
 # What pydantic calls the branches of a union; the rest of a location are fields.
 _TYPES = {"bool", "float", "int", "none", "path", "str"}
@@ -47,7 +54,10 @@ def sentence(error: ValidationError, subject: str) -> str:
 
 def _shown(value: object) -> str:
     """The value on one line of at most 80 characters."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(_BRIEF.repr(value).split())
+    except ValueError:  # Python writes no number of thousands of digits
+        text = f"that {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 

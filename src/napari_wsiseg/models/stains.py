@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from napari_wsiseg.documents import UnreadableError, read_yaml
 from napari_wsiseg.errors import ModelError, reason
 
 RGB = tuple[float, float, float]
@@ -98,9 +98,8 @@ class StainVectors:
         if not path.is_file():
             raise ModelError(f"There is no file of stain vectors {path}; check the path.")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(**values)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+            return cls(**read_yaml(path))
+        except (OSError, UnreadableError, TypeError) as error:
             raise ModelError(
                 f"{path} holds no stain vectors; write 'first', 'second' and 'background', "
                 f"each as [red, green, blue] ({reason(error)})."

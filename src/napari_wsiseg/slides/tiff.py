@@ -34,6 +34,13 @@ _APERIO_YCC = 33003
 _JPEG = (6, 7)
 _MASK = 4
 _JPEG_2000 = (_APERIO_YCC, 33004, 33005, 34712)
+_WEBP = 50001
+_PICTURES = (*_JPEG, *_JPEG_2000, _WEBP)
+# None, LZW, deflate, PackBits, LZMA, zstd: decoded into a buffer of the tile's size, never beyond.
+_BYTES = (1, 5, 8, 32946, 50013, 32773, 34925, 50000)
+_MOST_BYTES = 2**30
+# More than the tile's pixels, where they do not compress, and the tables of a small one.
+_TABLES = 2**20
 # Uncompressed rows that lie one after the other are read in strips of our own choice.
 _ROWS_AT_ONCE = 256
 
@@ -75,6 +82,12 @@ class Plane:
             return Size(page.tilelength, page.tilewidth)
         rows = _ROWS_AT_ONCE if self.raw else page.rowsperstrip
         return Size(min(rows, page.imagelength), page.imagewidth)
+
+    @property
+    def bytes(self) -> int:
+        """What a tile takes, decoded."""
+        page = self.page
+        return self.tile.area * page.samplesperpixel * max(page.bitspersample // 8, 1)
 
     @property
     def segments(self) -> int:
@@ -204,6 +217,12 @@ def _check(plane: Plane) -> None:
     if page.dtype is None:
         raise SlideError(f"its pixels of {page.bitspersample} bits are not supported")
     check_pixels(page.dtype, page.samplesperpixel if len(plane.pages) == 1 else 3)
+    if page.compression not in (*_BYTES, *_PICTURES):
+        raise SlideError(f"its compression {page.compression!r} is not supported; save it as JPEG")
+    if plane.bytes > _MOST_BYTES:
+        raise SlideError(
+            f"it is stored in pieces of {plane.tile}, which is too large to read; save it in tiles"
+        )
     if page.imagedepth > 1:
         raise SlideError(f"it holds {page.imagedepth} focal planes, not one picture")
     # Other colour spaces (CMYK, CIELAB, filters of cameras) would show in wrong colours.
@@ -270,8 +289,12 @@ class TiffSlide(TiledSlide):
         count = page.databytecounts[index]
         if count == 0:
             return None
+        if count > 2 * Plane((page,)).bytes + _TABLES:
+            raise SlideError(
+                f"a tile claims to be stored in {count} bytes, more than its pixels are"
+            )
         data = self._file.read(page.dataoffsets[index], count)
-        if page.compression in (*_JPEG, *_JPEG_2000):
+        if page.compression in _PICTURES:
             check_tile_size(data, Plane((page,)).tile)
         if page.compression in _JPEG:
             check_whole(data)
