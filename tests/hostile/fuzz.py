@@ -9,6 +9,7 @@ or a breach of the memory limit ends the process: the case that did it stays in 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import resource
 import shutil
@@ -82,6 +83,7 @@ def main(arguments: list[str]) -> int:
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, held + ROOM))
     signal.signal(signal.SIGALRM, _hang)
+    faulthandler.enable()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         folder = Path(name)
@@ -123,8 +125,7 @@ def _fuzz(
         path = case / seed.name
         target.spoiled(seed, path, draw)
         if asked.keep:
-            shutil.rmtree(asked.keep / "last", ignore_errors=True)
-            shutil.copytree(case, asked.keep / "last", symlinks=True)
+            _kept(case, asked.keep / "last")
         try:
             _read(target, path, folder, watch)
         except ws.WsisegError as error:
@@ -151,6 +152,8 @@ def _read(target: Target, path: Path, folder: Path, watch: Watch) -> None:
     out = folder / "out"
     out.mkdir(exist_ok=True)
     signal.alarm(PATIENCE_S)
+    # Where nothing else ends it: says where, and ends the process.
+    faulthandler.dump_traceback_later(2 * PATIENCE_S, exit=True)
     watch.on = True
     try:
         with warnings.catch_warnings():
@@ -159,12 +162,18 @@ def _read(target: Target, path: Path, folder: Path, watch: Watch) -> None:
     finally:
         watch.on = False
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _tell(what: str, case: Path, keep: Path | None, counts: Counter[str]) -> None:
     print(f"--- {case}\n{what}", file=sys.stderr, flush=True)
     if keep:
-        shutil.copytree(case, keep / f"{case.parent.name}-{counts.total()}", symlinks=True)
+        _kept(case, keep / f"{case.parent.name}-{counts.total()}")
+
+
+def _kept(case: Path, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(case, place, symlinks=True)
 
 
 def _hang(*_: object) -> None:

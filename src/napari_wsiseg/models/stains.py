@@ -170,8 +170,8 @@ def estimate(
 def _rgb(name: str, values: Any) -> RGB:
     try:
         red, green, blue = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{name} cannot be {values!r}; give red, green and blue.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{name} cannot be {values!r:.80}; give red, green and blue.") from error
     if not np.isfinite([red, green, blue]).all() or max(red, green, blue) <= 0:
         raise ModelError(f"{name} cannot be {values!r}; give red, green and blue above 0.")
     return red, green, blue

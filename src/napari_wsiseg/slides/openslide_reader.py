@@ -22,6 +22,7 @@ from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels, positive
+from napari_wsiseg.slides.vendors import check_tiff
 
 # One call to OpenSlide costs about as much as 100 x 100 pixels: join tiles below this side.
 _LEAST_SIDE = 200
@@ -41,6 +42,7 @@ def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> OpenSlide
         With the reason alone, for what OpenSlide does not open.
     """
     file = _dicom_in(path) if path.is_dir() else path
+    check_tiff(file)
     try:
         vendor = openslide.OpenSlide.detect_format(file)
         if vendor is None:

@@ -26,7 +26,7 @@ from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb, check_pixels, ycc_to_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels
 from napari_wsiseg.slides.tiff_metadata import Metadata, read_metadata
-from napari_wsiseg.slides.vendors import vendor_of
+from napari_wsiseg.slides.vendors import check_tiff, vendor_of
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OWN_VENDORS = (None, "aperio", "generic-tiff")
@@ -107,6 +107,7 @@ def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> TiffSlide
     with path.open("rb") as head:
         if head.read(4) not in _MAGIC:
             raise SlideError("it does not start like a TIFF file")
+    check_tiff(path)
     vendor = vendor_of(path)
     if vendor not in _OWN_VENDORS:
         raise SlideError(f"a slide of the vendor {vendor} is left to OpenSlide")
@@ -331,8 +332,8 @@ def _as_shown(plane: Plane, stored: NDArray[Any]) -> NDArray[np.uint8]:
 def _warn_if_short(name: str, planes: Sequence[Plane], size: int) -> None:
     """Tell of tiles beyond the end of the file: reading there will fail, elsewhere not."""
     ends = [
-        np.asarray(page.dataoffsets[: len(page.databytecounts)], np.int64)
-        + np.asarray(page.databytecounts[: len(page.dataoffsets)], np.int64)
+        np.asarray(page.dataoffsets[: len(page.databytecounts)], np.float64)
+        + np.asarray(page.databytecounts[: len(page.dataoffsets)], np.float64)
         for plane in planes
         for page in plane.pages
     ]
