@@ -26,8 +26,8 @@ from random import Random
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-import napari_wsiseg as ws
-from hostile.targets import TARGETS, Target
+import napari_wsiseg as ws  # noqa: E402 - found by the line above
+from hostile.targets import TARGETS, Target  # noqa: E402
 
 PATIENCE_S = 20
 ROOM = 4 * 2**30

@@ -37,7 +37,7 @@ VALUES = (
 )
 
 
-def spoiled_bytes(data: bytes, draw: Random) -> bytes:
+def spoiled_bytes(data: bytes, draw: Random) -> bytes:  # noqa: C901 - a case a way
     """One to eight changes anywhere, the head more often than the rest."""
     out = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 3, 8))):
@@ -76,7 +76,10 @@ def spoiled_json(data: bytes, draw: Random) -> bytes:
     """A value somewhere in the tree replaced, dropped or doubled; at times the text itself."""
     if draw.random() < 0.25:
         return spoiled_bytes(data, draw)
-    tree = json.loads(data)
+    try:
+        tree = json.loads(data)
+    except ValueError:  # spoiled before
+        return spoiled_bytes(data, draw)
     for _ in range(draw.choice((1, 1, 2, 4))):
         spots: list[tuple[object, object]] = []
         _collect(tree, spots)

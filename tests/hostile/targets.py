@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import imagecodecs
 import numpy as np
 import tifffile
 import torch
