@@ -12,6 +12,9 @@ import yaml
 
 _LARGEST_YAML = 4 * 10**6
 
+LARGEST_JSON = 2**28
+"""The most that is read of a result's own JSON: ten times what a million failed patches take."""
+
 
 class UnreadableError(ValueError):
     """A file is not what it should be; says why, in words without a full stop."""
