@@ -113,9 +113,9 @@ def test_limits_of_tissue_density_are_in_order() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- a", "holds no job; write one 'field: value' a line"),
-        ("", "holds no job; write"),
-        ("1: 2", "holds no job; write"),
+        ("- a", "it holds no fields; write one 'field: value' a line"),
+        ("", "it holds no fields; write"),
+        ("1: 2", "it holds no fields; write"),
         ("windo: uniform", "A job has no field 'windo'"),
         ("slide: [", "cannot be read: while parsing"),
     ],

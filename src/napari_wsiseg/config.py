@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,10 +19,11 @@ from pydantic import (
     model_validator,
 )
 
+from napari_wsiseg.documents import UnreadableError, read_yaml
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Polygon, Region
 from napari_wsiseg.spec import ResolutionText, Shape, as_shape
-from napari_wsiseg.validation import raises
+from napari_wsiseg.validation import check_name, raises
 
 Window = Literal["uniform", "gaussian"]
 MapDtype = Literal["uint8", "float16", "float32"]
@@ -137,6 +139,9 @@ class SegmentationJob(_Frozen):
     stains
         For the stain models: "standard" vectors over white (255), or the "slide"'s own glass
         level and vectors. `tissue` always takes the slide's glass level.
+    alias
+        What the slide is called in the result, its name and messages, in place of its file's
+        name, which may be an accession number; None: by that.
     output
         The result's folder (OME-Zarr); None keeps it in memory.
     mpp
@@ -185,6 +190,7 @@ class SegmentationJob(_Frozen):
     model: str = "he-stain"
     weights: Path | None = None
     stains: Stains = "standard"
+    alias: Annotated[str, AfterValidator(check_name)] | None = None
     output: Path | None = None
     mpp: (
         Annotated[float, Field(gt=0)]
@@ -226,12 +232,10 @@ class SegmentationJob(_Frozen):
             If the file cannot be read, or holds what is no job.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            values = read_yaml(Path(path))
+        except (OSError, UnreadableError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise JobError(f"The job file {path} cannot be read: {reason}.") from error
-        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-            raise JobError(f"The job file {path} holds no job; write one 'field: value' a line.")
         try:
             return cls(**values)
         except JobError as error:

@@ -159,8 +159,7 @@ class PatchLoader:
 
     def _reason(self, gap: Gap) -> str:
         """What went wrong, without the slide's path: results travel, folders' names must not."""
-        path = self._slide.info.path
-        return gap.reason if path is None else gap.reason.replace(str(path), path.name)
+        return self._slide.info.without_path(gap.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import functools
+import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from napari_wsiseg.errors import WsisegError
+from napari_wsiseg.errors import JobError, WsisegError
 
 T = TypeVar("T")
 
 _LONGEST = 80
+_NAME = re.compile(r"\w(?:[\w .+=,()-]*[\w+=,()-])?")
+
+# Never the whole of a value: of one from a file nobody knows how much it is.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 3
+_BRIEF.maxtuple = _BRIEF.maxlist = _BRIEF.maxdict = _BRIEF.maxset = 40
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 400
 
 # What pydantic calls the branches of a union; the rest of a location are fields.
 _TYPES = {"bool", "float", "int", "none", "path", "str"}
@@ -45,7 +54,10 @@ def sentence(error: ValidationError, subject: str) -> str:
 
 def _shown(value: object) -> str:
     """The value on one line of at most 80 characters."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(_BRIEF.repr(value).split())
+    except ValueError:  # Python writes no number of thousands of digits
+        text = f"that {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
@@ -64,6 +76,23 @@ def _wish(complaint: Mapping[str, Any]) -> str:
         return "a path"
     message = str(complaint["msg"]).removeprefix("Input should be ")
     return message.removeprefix("a valid dictionary or instance of ")
+
+
+def check_name(name: str) -> str:
+    """The name, if a file may be called so everywhere.
+
+    Raises
+    ------
+    JobError
+        If it is empty, too long, or holds what stands for folders, or what is no letter.
+    """
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST:
+        raise JobError(
+            f"A slide cannot be called {_shown(name)}; give a name of at most {_LONGEST} letters, "
+            "digits, spaces and '-', '_', '.', '+', '=', ',', '(' and ')' that begins with a "
+            "letter or digit and ends with no '.' or space."
+        )
+    return name
 
 
 def raises(error: type[WsisegError], subject: str) -> Callable[[type[T]], type[T]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 import warnings
@@ -200,6 +201,9 @@ class TestModels:
         monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
         driver.click(section.open)
         assert "runs on this machine" in asked[0]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert path.name in asked[0]
+        assert digest in asked[0]
         assert driver.dock.panel.model in ws.models()
         answer = QMessageBox.StandardButton.Yes
         driver.click(section.open)

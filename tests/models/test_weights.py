@@ -115,7 +115,9 @@ def test_a_download_asks_for_the_pinned_revision(
         asked.append((*args, revision))
         return str(tmp_path / "file.pth")
 
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
+    monkeypatch.setattr(
+        huggingface_hub, "get_hf_file_metadata", lambda *_, **__: MagicMock(etag=None)
+    )
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     assert fetch(NAME) == tmp_path / "file.pth"
     assert asked == [("TIACentre/TIAToolbox_pretrained_weights", f"{NAME}.pth", REVISION)]

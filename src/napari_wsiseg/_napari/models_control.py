@@ -15,6 +15,7 @@ from napari_wsiseg._napari.panel import FOR_STAIN, spec_of, stain_warning
 from napari_wsiseg._napari.sections.model import ModelRow, ModelSection
 from napari_wsiseg._napari.settings import read_settings, remember
 from napari_wsiseg.models import models, weights_ready
+from napari_wsiseg.models.weights import sha256
 
 if TYPE_CHECKING:
     from napari_wsiseg.models import Segmenter
@@ -110,11 +111,16 @@ class ModelsControl(QObject):
             self.open_file(path)
 
     def _is_trusted(self, path: str) -> bool:
+        try:
+            digest = sha256(Path(path))
+        except OSError as error:
+            show_error(f"{path} cannot be read ({error.strerror}); check the file and its rights.")
+            return False
         answer = QMessageBox.question(
             self._dialogs,
             "Open model file",
             f"{Path(path).name} is a program that runs on this machine when it is opened. Open it "
-            "only if you trust where it comes from. Open it?",
+            f"only if you trust where it comes from.\n\nsha256: {digest}\n\nOpen it?",
         )
         return bool(answer == QMessageBox.StandardButton.Yes)
 

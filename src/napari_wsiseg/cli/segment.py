@@ -39,6 +39,8 @@ class Outcome:
     ----------
     slide
         Its file or folder.
+    name
+        What it is called: its alias, else where it lies.
     output
         Its result; None as long as none was chosen.
     values
@@ -54,6 +56,7 @@ class Outcome:
     """
 
     slide: Path
+    name: str
     output: Path | None = None
     values: dict[str, Any] | None = None
     error: Exception | None = None
@@ -77,7 +80,7 @@ class Outcome:
         """One line of JSON."""
         status = "cancelled" if self.unfinished else "failed"
         common = {
-            "slide": str(self.slide),
+            "slide": self.name,
             "status": status,
             "output": None if self.output is None else str(self.output),
         }
@@ -128,8 +131,10 @@ def segment_slides(slides: Sequence[Path], settings: Settings) -> int:
         try:
             for number, path in enumerate(slides, 1):
                 interrupt.check()
-                outcomes.append(Outcome(path))
-                say(f"{path}" + (f" ({number} of {len(slides)})" if len(slides) > 1 else ""))
+                outcomes.append(Outcome(path, settings.job.alias or str(path)))
+                say(
+                    outcomes[-1].name + (f" ({number} of {len(slides)})" if len(slides) > 1 else "")
+                )
                 slide = _opened(outcomes[-1], settings)
                 if slide is not None:
                     with slide:
@@ -151,7 +156,7 @@ def _opened(outcome: Outcome, settings: Settings) -> Slide | None:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            slide = open_slide(outcome.slide, mpp=settings.job.mpp)
+            slide = open_slide(outcome.slide, mpp=settings.job.mpp, alias=settings.job.alias)
     except SlideError as error:
         outcome.error = error
         fail(error, verbose=settings.verbose)
@@ -233,11 +238,11 @@ def _tell_interrupted(outcomes: Sequence[Outcome], total: int, settings: Setting
 
 def _status(outcomes: Sequence[Outcome]) -> int:
     """The exit status, after a list of what failed."""
-    failed = [(o.slide, o.error) for o in outcomes if o.error is not None]
+    failed = [(o.name, o.error) for o in outcomes if o.error is not None]
     if failed and len(outcomes) > 1:
         say(f"{len(failed)} of {several(len(outcomes), 'slide')} failed:")
-        for path, error in failed:
-            say(f"  {path}: {sentence(error)}")
+        for name, error in failed:
+            say(f"  {name}: {sentence(error)}")
     if failed:
         return 2 if all(outcome.refused for outcome in outcomes) else 1
     return 3 if any(o.values and o.values["failed_patches"] for o in outcomes) else 0

@@ -128,6 +128,15 @@ def segment(
             text="Where SLIDE.ome.zarr goes; default: the current folder.",
         ),
     ] = None,
+    alias: Annotated[
+        str | None,
+        option(
+            _RESULT,
+            "--alias",
+            metavar="NAME",
+            text="What one slide is called in place of its file's name; default: by that.",
+        ),
+    ] = None,
     dtype: Annotated[
         str | None,
         option(
@@ -228,6 +237,7 @@ def segment(
             "patch_output_shape": shape("--patch-output", patch_output),
             "stride_shape": shape("--stride", stride),
             "window": window,
+            "alias": alias,
             "dtype": dtype,
             "save_resolution": save_resolution,
             "on_exists": on_exists,
@@ -246,6 +256,11 @@ def segment(
         found = [settled.slide]
     else:
         raise JobError("There is no slide to segment; name files, folders or patterns.")
+    if settled.alias is not None and (patches or len(found) > 1):
+        raise JobError(
+            f"--alias {settled.alias!r} is a name for one slide; segment slides that need one "
+            "one by one."
+        )
     settled, folder = places(settled, output, len(found))
     if patches:
         from napari_wsiseg.cli.patches import segment_pictures

@@ -46,7 +46,9 @@ def public_job(job: SegmentationJob) -> dict[str, object]:
     for name in ("weights", "tissue"):
         value = getattr(job, name)
         if isinstance(value, os.PathLike):
-            values[name] = Path(value).name
+            # Masks are called as their slides are.
+            hidden = job.alias is not None and name == "tissue"
+            values[name] = "a file" if hidden else Path(value).name
     values["model"] = Path(job.model).name
     return values
 

@@ -91,9 +91,7 @@ def opened(
         source = job.slide if slide is None else slide
         if source is None:
             raise JobError("The job names no slide; give its file (slide=...).")
-        reader = (
-            source if _is_open(source) else stack.enter_context(open_slide(source, mpp=job.mpp))
-        )
+        reader = _reader(source, job, stack)
         prior = prior_result(job)
         if model is not None:
             model = load_model(model)  # refuses what is no model
@@ -103,6 +101,18 @@ def opened(
         if tissue is not None and not isinstance(tissue, TissueMask):
             tissue = np.asarray(tissue)
         yield Inputs(job, reader, spec, model, tissue, prior)
+
+
+def _reader(source: SlideSource, job: SegmentationJob, stack: ExitStack) -> Slide:
+    """The slide, open; what is opened here is closed by the stack."""
+    if not _is_open(source):
+        return stack.enter_context(open_slide(source, mpp=job.mpp, alias=job.alias))
+    if job.alias not in (None, source.info.alias):
+        raise JobError(
+            f"The job calls the slide {job.alias!r}, and it was opened without that name; open it "
+            f"with open_slide(..., alias={job.alias!r})."
+        )
+    return source
 
 
 def check_there(slide: Slide) -> None:
@@ -117,7 +127,7 @@ def check_there(slide: Slide) -> None:
     if getattr(slide, "closed", False):
         problem = "it was closed"
     elif path is not None and not os.path.exists(path):  # noqa: PTH110 - of no disk it says no
-        problem = f"{path} is not there any more"
+        problem = slide.info.without_path(f"{path} is not there any more")
     else:
         return
     raise SlideError(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
 from torch import Tensor
 
+from napari_wsiseg.documents import UnreadableError, read_yaml
 from napari_wsiseg.errors import ModelError, reason
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.spec import ModelSpec
@@ -35,14 +34,12 @@ def spec_beside(path: Path) -> ModelSpec:
     """
     beside = path.with_suffix(".yaml")
     try:
-        values: Any = yaml.safe_load(beside.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = read_yaml(beside)
+    except (OSError, UnreadableError) as error:
         raise ModelError(
             f"{path} needs its spec in {beside.name} beside it, a field of ModelSpec a line "
             f"({reason(error)})."
         ) from error
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ModelError(f"{beside} holds no spec; write one 'field: value' a line.")
     return ModelSpec(**{"name": path.stem, **values})
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from napari_wsiseg.documents import UnreadableError, read_yaml
 from napari_wsiseg.errors import ModelError, reason
 
 RGB = tuple[float, float, float]
@@ -98,9 +98,8 @@ class StainVectors:
         if not path.is_file():
             raise ModelError(f"There is no file of stain vectors {path}; check the path.")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(**values)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+            return cls(**read_yaml(path))
+        except (OSError, UnreadableError, TypeError) as error:
             raise ModelError(
                 f"{path} holds no stain vectors; write 'first', 'second' and 'background', "
                 f"each as [red, green, blue] ({reason(error)})."
@@ -171,8 +170,8 @@ def estimate(
 def _rgb(name: str, values: Any) -> RGB:
     try:
         red, green, blue = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{name} cannot be {values!r}; give red, green and blue.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{name} cannot be {values!r:.80}; give red, green and blue.") from error
     if not np.isfinite([red, green, blue]).all() or max(red, green, blue) <= 0:
         raise ModelError(f"{name} cannot be {values!r}; give red, green and blue above 0.")
     return red, green, blue

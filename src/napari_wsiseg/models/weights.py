@@ -7,6 +7,7 @@ Knows no network's layers: a state dict is names and shapes. Pickles are read wi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,7 @@ REVISION = "ea909bdcce3aa409bf436c09b4495cca90a8e99b"
 # What TIAToolbox and others ask for; the cache keeps which commit that was.
 _NEWEST = "main"
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _PATIENCE = 10.0
 
@@ -60,8 +62,12 @@ def fetch(name: str) -> Path:
     url = hf_hub_url(REPOSITORY, f"{name}.pth", revision=REVISION)
     try:
         # Asked first, and once: the download itself tries for half a minute when offline.
-        get_hf_file_metadata(url, timeout=_PATIENCE)
-        return Path(hf_hub_download(REPOSITORY, f"{name}.pth", revision=REVISION))
+        told = get_hf_file_metadata(url, timeout=_PATIENCE)
+        path = Path(hf_hub_download(REPOSITORY, f"{name}.pth", revision=REVISION))
+        _check_digest(path, told.etag)
+        return path
+    except ModelError:
+        raise
     except RevisionNotFoundError as error:
         newest = hf_hub_url(REPOSITORY, f"{name}.pth", revision=_NEWEST)
         raise ModelError(
@@ -76,6 +82,25 @@ def fetch(name: str) -> Path:
             f"({reason(error)}); fetch {url} where there is a network, "
             "and give the file with weights=PATH (--weights PATH)."
         ) from error
+
+
+def _check_digest(path: Path, stated: str | None) -> None:
+    """Remove a download that is not what the hub has, which states a large file's sha256.
+
+    Raises
+    ------
+    ModelError
+        If it is another.
+    """
+    if stated is None or not _SHA256.fullmatch(stated) or sha256(path) == stated:
+        return
+    # The cache names the file by a link to its content.
+    path.resolve().unlink()
+    path.unlink(missing_ok=True)
+    raise ModelError(
+        f"The download of {path.name} arrived damaged: its sha256 is not {stated}, as the hub "
+        "states; it was removed, download it again."
+    )
 
 
 def sha256(path: Path) -> str:

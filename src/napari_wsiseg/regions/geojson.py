@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from typing import Any
 
 import shapely
 
+from napari_wsiseg.documents import UnreadableError, read_bounded
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Polygon
 from napari_wsiseg.regions.shapes import CORNER, NamedRegion, distinct, ring_of, valid
 
 _GZIP = b"\x1f\x8b"
+# Python takes ten times as much for it.
+_LARGEST = 2**28
 
 
 def read_geojson(path: Path, offset: YX = CORNER) -> tuple[NamedRegion, ...]:
@@ -78,9 +82,9 @@ class _Drawn:
 
 def _read(path: Path) -> list[_Drawn]:
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, _LARGEST)
         if content.startswith(_GZIP):
-            content = gzip.decompress(content)
+            content = _unpacked(content)
         return list(_features(json.loads(content)))
     # What may be wrong with a file of that kind; shapely's own errors are ValueErrors too.
     except (
@@ -91,6 +95,14 @@ def _read(path: Path) -> list[_Drawn]:
         raise JobError(
             f"{path} cannot be read as GeoJSON ({type(error).__name__}: {what}); export it again."
         ) from error
+
+
+def _unpacked(content: bytes) -> bytes:
+    with gzip.open(io.BytesIO(content)) as file:
+        unpacked = file.read(_LARGEST + 1)
+    if len(unpacked) > _LARGEST:
+        raise UnreadableError(f"unpacked it is larger than {_LARGEST / 1e6:.0f} MB")
+    return unpacked
 
 
 def _features(value: Any) -> Iterator[_Drawn]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.errors import SlideError, SlideWarning
 from napari_wsiseg.geometry import YX
-from napari_wsiseg.slides.base import Level, Slide, SlideInfo
+from napari_wsiseg.slides.base import Level, Slide, SlideInfo, without_path
+from napari_wsiseg.validation import check_name
 
 if TYPE_CHECKING:
     from napari_wsiseg.slides.scale import UserMpp
@@ -32,7 +33,7 @@ class Reader:
     name
         What people call it.
     module
-        Holds `open_file(path, mpp)`, which raises SlideError with the reason why not.
+        Holds `open_file(path, mpp, alias)`, which raises SlideError with the reason why not.
     suffixes
         What such files are usually called; another reader that takes one says so.
     """
@@ -49,7 +50,7 @@ class Reader:
             return f"it cannot be loaded here ({error})"
         return None
 
-    def open(self, path: Path, mpp: YX | None) -> Slide:
+    def open(self, path: Path, mpp: YX | None, alias: str | None = None) -> Slide:
         """The slide.
 
         Raises
@@ -60,7 +61,7 @@ class Reader:
         problem = self.unusable()
         if problem is not None:
             raise SlideError(problem)
-        slide: Slide = importlib.import_module(self.module).open_file(path, mpp)
+        slide: Slide = importlib.import_module(self.module).open_file(path, mpp, alias)
         return slide
 
 
@@ -79,7 +80,9 @@ READERS = (
 )
 
 
-def open_slide(source: str | os.PathLike[str] | Any, mpp: UserMpp = None) -> Slide:
+def open_slide(
+    source: str | os.PathLike[str] | Any, mpp: UserMpp = None, alias: str | None = None
+) -> Slide:
     """Open a slide file or folder, an array, a list of levels, or a napari image layer.
 
     Parameters
@@ -89,6 +92,8 @@ def open_slide(source: str | os.PathLike[str] | Any, mpp: UserMpp = None) -> Sli
         grey and alpha are converted); or a list of such, large to small; or a layer.
     mpp
         µm per level-0 pixel, one number or (y, x); wins over what the file says.
+    alias
+        What the slide is called, in messages and results, in place of its file's name.
 
     Warns
     -----
@@ -100,27 +105,40 @@ def open_slide(source: str | os.PathLike[str] | Any, mpp: UserMpp = None) -> Sli
     SlideError
         If nothing can read it; says what was tried and why each failed.
     JobError
-        If `mpp` is not above 0.
+        If `mpp` is not above 0, or `alias` would not do as the name of a file.
     """
     from napari_wsiseg.slides.scale import user_scale
 
     given = user_scale(mpp)
+    if alias is not None:
+        check_name(alias)
     if not isinstance(source, (str, os.PathLike)):
         from napari_wsiseg.slides.array import open_array
 
-        return open_array(source, given)
+        return open_array(source, given, alias)
     path = Path(source).expanduser()
+    if alias is None:
+        return _opened(path, given, None)
+    try:
+        return _opened(path, given, alias)
+    except SlideError as error:
+        # Not chained: what lies below names the file, and a traceback shows all of it.
+        raise SlideError(without_path(str(error), path, alias)) from None
+
+
+def _opened(path: Path, given: YX | None, alias: str | None) -> Slide:
+    """The slide, by the first reader that takes it."""
     _check_present(path)
     tried: list[str] = []
     for reader in READERS:
         try:
-            slide = reader.open(path, given)
+            slide = reader.open(path, given, alias)
         except SlideError as error:
             tried.append(f"{reader.name}: {str(error).rstrip('.')}")
         except OSError as error:
             tried.append(f"{reader.name}: {error.strerror or error}")
         else:
-            _warn_of_name(path, reader)
+            _warn_of_name(path, reader, alias)
             return slide
     raise SlideError(f"{path} cannot be opened as a slide ({'; '.join(tried)}).")
 
@@ -146,12 +164,13 @@ def _check_present(path: Path) -> None:
         ) from error
 
 
-def _warn_of_name(path: Path, reader: Reader) -> None:
+def _warn_of_name(path: Path, reader: Reader, alias: str | None) -> None:
     suffix = path.suffix.lower()
     named = [other.name for other in READERS if suffix in other.suffixes]
     if named and reader.name not in named:
         warnings.warn(
-            f"{path.name} is not what its name says; its content was opened as {reader.name}.",
+            f"{alias or path.name} is not what its name says; its content was opened as "
+            f"{reader.name}.",
             SlideWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -112,7 +112,7 @@ class LazySlide(TiledSlide):
         return self._pictures[level].read(self._tile_region(level, row, column))
 
 
-def open_array(source: Any, mpp: YX | None) -> LevelSlide:
+def open_array(source: Any, mpp: YX | None, alias: str | None = None) -> LevelSlide:
     """A slide from an array, a list of levels (large to small), or a napari image layer.
 
     Raises
@@ -140,14 +140,17 @@ def open_array(source: Any, mpp: YX | None) -> LevelSlide:
             "or an image layer."
         )
     try:
-        return from_pictures([Picture.of(array) for array in arrays], mpp, scale)
+        pictures = [Picture.of(array) for array in arrays]
+        return from_pictures(pictures, mpp, scale, alias)
     except SlideError as error:
         raise SlideError(
             f"The array cannot be read as a slide: {str(error).rstrip('.')}."
         ) from error
 
 
-def from_pictures(pictures: Sequence[Picture], mpp: YX | None, metadata: YX | None) -> LevelSlide:
+def from_pictures(
+    pictures: Sequence[Picture], mpp: YX | None, metadata: YX | None, alias: str | None
+) -> LevelSlide:
     """A slide from the levels of an array, large to small."""
     levels, kept = checked(pictures)
     if len(kept) < len(pictures):
@@ -164,7 +167,8 @@ def from_pictures(pictures: Sequence[Picture], mpp: YX | None, metadata: YX | No
         if in_memory
         else fingerprint.of_pixels(arrays, [p.size for p in kept], [p.read for p in kept])
     )
-    info = describe(None, "array", digest, levels, choose_scale(mpp, metadata, None))
+    scale = choose_scale(mpp, metadata, None)
+    info = describe(None, "array", digest, levels, scale, alias=alias)
     return MemorySlide(info, kept) if in_memory else LazySlide(info, kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
@@ -67,6 +68,8 @@ class SlideInfo:
         The part of level 0 that was scanned, or None where that is all of it.
     fingerprint
         Hex digest of the content; the same for a copied or renamed file.
+    alias
+        What it is called in place of its file's name; None: by that.
     """
 
     path: Path | None
@@ -78,17 +81,18 @@ class SlideInfo:
     vendor: str
     bounds: Region | None
     fingerprint: str
+    alias: str | None = None
 
     @property
     def stem(self) -> str:
-        """The file's name without its extension; "array" where there is no file."""
-        if self.path is None:
-            return "array"
-        name = self.path.name
-        for suffix in (".ome.tif", ".ome.tiff", ".ome.zarr"):
-            if name.lower().endswith(suffix):
-                return name[: -len(suffix)]
-        return self.path.stem
+        """The alias, else the file's name without its extension; "array" without a file."""
+        if self.alias is not None:
+            return self.alias
+        return "array" if self.path is None else file_stem(self.path)
+
+    def without_path(self, text: str) -> str:
+        """What somebody says of the slide, without its folder, and by its alias if it has one."""
+        return text if self.path is None else without_path(text, self.path, self.alias)
 
     @property
     def scale_warning(self) -> str | None:
@@ -154,6 +158,30 @@ class SlideInfo:
     def size_at(self, resolution: Resolution) -> Size:
         """Height and width of the whole slide at `resolution`."""
         return size_at(self.size, self.downsample(resolution))
+
+
+def file_stem(path: Path) -> str:
+    """The name of a slide's file without its extension."""
+    name = path.name
+    for suffix in (".ome.tif", ".ome.tiff", ".ome.zarr"):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return path.stem
+
+
+def without_path(text: str, path: Path, alias: str | None) -> str:
+    """The text without the folder of `path`; `alias`, where given, stands for the file's name.
+
+    Libraries name files as they like: whole, and those that a slide consists of besides.
+    """
+    places = {place.parent for place in (path, path.absolute(), path.resolve())}
+    folders = [str(place) for place in places if place.name]
+    for folder in sorted(folders, key=len, reverse=True):
+        text = text.replace(folder + os.sep, "")
+    if alias is not None:
+        for name in (path.name, file_stem(path), path.stem):
+            text = text.replace(name, alias)
+    return text
 
 
 @runtime_checkable

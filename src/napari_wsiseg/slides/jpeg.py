@@ -1,4 +1,4 @@
-"""Looks at a tile's JPEG or JPEG 2000 before a decoder does, which trusts what it is given.
+"""Looks at a tile's JPEG, JPEG 2000 or WebP before a decoder does, which trusts what it is given.
 
 A decoder makes room for whatever a header claims, and paints over what is missing of the
 pixels without a word.
@@ -44,19 +44,40 @@ def jpeg_size(data: bytes) -> Size | None:
 def jpeg2000_size(data: bytes) -> Size | None:
     """Height and width that a codestream, or one in a JP2 box, states, or None.
 
-    From the SIZ marker segment (ITU-T T.800, A.5.1), which comes first.
+    From the SIZ marker segment (ITU-T T.800, A.5.1), which comes first. Of several that a JP2's
+    boxes hold, the most of each.
     """
-    start = data.find(_J2K_START)
-    fields = data[start + 8 : start + 24]
-    if start < 0 or len(fields) < 16:
-        return None
-    right, bottom, left, top = (int.from_bytes(fields[i : i + 4], "big") for i in (0, 4, 8, 12))
-    return Size(bottom - top, right - left)
+    last = 0 if data.startswith(_J2K_START) else len(data)
+    sizes, start = [], data.find(_J2K_START)
+    while 0 <= start <= last:
+        fields = data[start + 8 : start + 24]
+        right, bottom, left, top = (int.from_bytes(fields[i : i + 4], "big") for i in (0, 4, 8, 12))
+        sizes.append((bottom - top, right - left))
+        start = data.find(_J2K_START, start + 1)
+    return Size(*map(max, zip(*sizes, strict=True))) if sizes else None
+
+
+def webp_size(data: bytes) -> Size | None:
+    """Height and width that the first chunk states (RFC 9649, 2.5 to 2.7), or None."""
+    match data[12:16]:
+        case b"VP8X":
+            width, height = (int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
+        case b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 ":
+            width, height = (int.from_bytes(data[i : i + 2], "little") & 0x3FFF for i in (26, 28))
+        case _:
+            return None
+    return Size(height, width)
 
 
 def check_tile_size(data: bytes, tile: Size) -> None:
-    """Raise SlideError where a tile's JPEG or JPEG 2000 claims to be larger than the tile."""
-    size = jpeg_size(data) if data[:2] == b"\xff\xd8" else jpeg2000_size(data)
+    """Raise SlideError where a tile's picture claims to be larger than the tile."""
+    if data[:2] == b"\xff\xd8":
+        size = jpeg_size(data)
+    else:
+        size = webp_size(data) if data[:4] == b"RIFF" else jpeg2000_size(data)
     if size is not None and (size.height > tile.height or size.width > tile.width):
         raise SlideError(f"a tile claims {size}, where the slide's tiles are {tile}")
 

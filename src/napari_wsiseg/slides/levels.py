@@ -76,7 +76,8 @@ class LevelSlide(ABC):
             except Exception as error:
                 raise SlideError(
                     f"{self.info.stem} cannot be read in rows {region.top} to {region.bottom}, "
-                    f"columns {region.left} to {region.right} of level {level}: {reason(error)}."
+                    f"columns {region.left} to {region.right} of level {level}: "
+                    f"{self.info.without_path(reason(error))}."
                 ) from error
 
     def pyramid(self) -> list[da.Array]:

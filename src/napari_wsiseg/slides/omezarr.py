@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 
 from napari_wsiseg.errors import SlideError, reason
@@ -14,12 +13,13 @@ from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.array import LazySlide, Picture, checked
 from napari_wsiseg.slides.scale import choose_scale, describe, micrometres, positive
+from napari_wsiseg.slides.zarr_chunks import bounded
 
 _MARKERS = ("zarr.json", ".zgroup", ".zattrs")
 _VERSIONS = ("0.4", "0.5")
 
 
-def open_file(path: Path, mpp: YX | None) -> LazySlide:
+def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> LazySlide:
     """Open an OME-Zarr folder.
 
     Raises
@@ -44,7 +44,7 @@ def open_file(path: Path, mpp: YX | None) -> LazySlide:
     # zarr and codecs raise what they like, and metadata of any shape breaks in any way.
     except Exception as error:
         raise SlideError(f"it is damaged or incomplete ({reason(error)})") from error
-    return LazySlide(describe(path, "ome-zarr", digest, levels, scale), kept)
+    return LazySlide(describe(path, "ome-zarr", digest, levels, scale, alias=alias), kept)
 
 
 def _multiscale(group: zarr.Group) -> tuple[zarr.Group, Mapping[str, Any]]:
@@ -82,7 +82,7 @@ def _picture(
     names = [axis["name"] for axis in axes]
     if not isinstance(array, zarr.Array) or len(array.shape) != len(names):
         raise SlideError(f"its level {entry['path']!r} is no array with the axes {names}")
-    _check_codecs(array)
+    array = bounded(array)
     stacked = [n for n, length in zip(names, array.shape, strict=True) if n in "tz" and length > 1]
     if stacked:
         raise SlideError(f"it holds a stack over {' and '.join(stacked)}, not one picture")
@@ -91,19 +91,6 @@ def _picture(
         raise SlideError(f"it has {array.shape[channel]} channels, where 1 or 3 (RGB) are needed")
     y, x = names.index("y"), names.index("x")
     return Picture(array, y, x, channel, Size(array.chunks[y], array.chunks[x]))
-
-
-def _check_codecs(array: zarr.Array[Any]) -> None:
-    """Refuse what would run code, or make room for a bomb, when a chunk is decoded."""
-    if np.dtype(array.dtype).kind not in "uif":
-        raise SlideError(f"its pixels are {array.dtype}, where numbers are needed")
-    codecs = [*array.filters, *array.compressors]
-    if any("pickle" in str(getattr(codec, "codec_id", codec)).lower() for codec in codecs):
-        raise SlideError("it is stored as pickles, which run code and are never read")
-    if int(np.prod(array.chunks)) * array.dtype.itemsize > 2**30:
-        raise SlideError(
-            f"its chunks of {array.chunks} are too large to read; save it in smaller ones"
-        )
 
 
 def _scale(multiscale: Mapping[str, Any], axes: Sequence[Mapping[str, str]]) -> YX | None:

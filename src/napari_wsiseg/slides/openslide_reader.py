@@ -22,6 +22,7 @@ from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels, positive
+from napari_wsiseg.slides.vendors import check_tiff
 
 # One call to OpenSlide costs about as much as 100 x 100 pixels: join tiles below this side.
 _LEAST_SIDE = 200
@@ -32,7 +33,7 @@ _HEAD = 256 * 1024
 _LISTS_OF_FILES = ("hamamatsu",)
 
 
-def open_file(path: Path, mpp: YX | None) -> OpenSlideSlide:
+def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> OpenSlideSlide:
     """Open a file, or a folder that holds a DICOM series.
 
     Raises
@@ -41,6 +42,7 @@ def open_file(path: Path, mpp: YX | None) -> OpenSlideSlide:
         With the reason alone, for what OpenSlide does not open.
     """
     file = _dicom_in(path) if path.is_dir() else path
+    check_tiff(file)
     try:
         vendor = openslide.OpenSlide.detect_format(file)
         if vendor is None:
@@ -49,7 +51,7 @@ def open_file(path: Path, mpp: YX | None) -> OpenSlideSlide:
     except openslide.OpenSlideError as error:
         raise SlideError(reason(error)) from error
     try:
-        return OpenSlideSlide(path, file, handle, mpp)
+        return OpenSlideSlide(path, file, handle, mpp, alias)
     except BaseException:
         handle.close()
         raise
@@ -66,7 +68,14 @@ def _dicom_in(folder: Path) -> Path:
 class OpenSlideSlide(TiledSlide):
     """A slide that OpenSlide decodes."""
 
-    def __init__(self, path: Path, file: Path, handle: openslide.OpenSlide, mpp: YX | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file: Path,
+        handle: openslide.OpenSlide,
+        mpp: YX | None,
+        alias: str | None,
+    ) -> None:
         values = handle.properties
         sizes = [Size(height, width) for width, height in handle.level_dimensions]
         levels = make_levels(sizes, [_tile(values, index) for index in range(len(sizes))])
@@ -84,7 +93,8 @@ class OpenSlideSlide(TiledSlide):
                 fingerprint.of_files(_files(file, vendor, values)),
                 levels,
                 choose_scale(mpp, metadata, power.y if power else None),
-                _bounds(values, levels[0].size),
+                bounds=_bounds(values, levels[0].size),
+                alias=alias,
             )
         )
         self._file = file

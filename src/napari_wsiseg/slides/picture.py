@@ -24,7 +24,7 @@ _KINDS: tuple[tuple[bytes, str, type[ImageFile]], ...] = (
 _DEEP_MODES = ("I", "F")
 
 
-def open_file(path: Path, mpp: YX | None) -> MemorySlide:
+def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> MemorySlide:
     """Open a PNG or JPEG file.
 
     Raises
@@ -49,7 +49,8 @@ def open_file(path: Path, mpp: YX | None) -> MemorySlide:
         raise SlideError(f"it is cut short or damaged ({reason(error)})") from error
     levels, pictures = checked([Picture.of(pixels)])
     digest = fingerprint.of_files([path])
-    info = describe(path, vendor, digest, levels, choose_scale(mpp, None, None))
+    scale = choose_scale(mpp, None, None)
+    info = describe(path, vendor, digest, levels, scale, alias=alias)
     return MemorySlide(info, pictures)
 
 

@@ -112,7 +112,9 @@ def describe(
     fingerprint: str,
     levels: tuple[Level, ...],
     scale: Scale,
+    *,
     bounds: Region | None = None,
+    alias: str | None = None,
 ) -> SlideInfo:
     """What is known of a slide, level 0 being its size; the other fields as in `SlideInfo`.
 
@@ -131,6 +133,7 @@ def describe(
         vendor=vendor,
         bounds=bounds,
         fingerprint=fingerprint,
+        alias=alias,
     )
     if info.scale_warning is not None:
         warnings.warn(info.scale_warning, SlideWarning, stacklevel=2)

@@ -26,7 +26,7 @@ from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb, check_pixels, ycc_to_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels
 from napari_wsiseg.slides.tiff_metadata import Metadata, read_metadata
-from napari_wsiseg.slides.vendors import vendor_of
+from napari_wsiseg.slides.vendors import check_tiff, vendor_of
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OWN_VENDORS = (None, "aperio", "generic-tiff")
@@ -34,6 +34,13 @@ _APERIO_YCC = 33003
 _JPEG = (6, 7)
 _MASK = 4
 _JPEG_2000 = (_APERIO_YCC, 33004, 33005, 34712)
+_WEBP = 50001
+_PICTURES = (*_JPEG, *_JPEG_2000, _WEBP)
+# None, LZW, deflate, PackBits, LZMA, zstd: decoded into a buffer of the tile's size, never beyond.
+_BYTES = (1, 5, 8, 32946, 50013, 32773, 34925, 50000)
+_MOST_BYTES = 2**30
+# More than the tile's pixels, where they do not compress, and the tables of a small one.
+_TABLES = 2**20
 # Uncompressed rows that lie one after the other are read in strips of our own choice.
 _ROWS_AT_ONCE = 256
 
@@ -77,13 +84,19 @@ class Plane:
         return Size(min(rows, page.imagelength), page.imagewidth)
 
     @property
+    def bytes(self) -> int:
+        """What a tile takes, decoded."""
+        page = self.page
+        return self.tile.area * page.samplesperpixel * max(page.bitspersample // 8, 1)
+
+    @property
     def segments(self) -> int:
         """Tiles or strips that cover the level once."""
         across = -(-self.size.width // self.tile.width)
         return across * -(-self.size.height // self.tile.height)
 
 
-def open_file(path: Path, mpp: YX | None) -> TiffSlide:
+def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> TiffSlide:
     """Open a TIFF file.
 
     Raises
@@ -94,6 +107,7 @@ def open_file(path: Path, mpp: YX | None) -> TiffSlide:
     with path.open("rb") as head:
         if head.read(4) not in _MAGIC:
             raise SlideError("it does not start like a TIFF file")
+    check_tiff(path)
     vendor = vendor_of(path)
     if vendor not in _OWN_VENDORS:
         raise SlideError(f"a slide of the vendor {vendor} is left to OpenSlide")
@@ -108,20 +122,21 @@ def open_file(path: Path, mpp: YX | None) -> TiffSlide:
     # tifffile raises struct, index, key and value errors alike for a damaged file.
     except Exception as error:
         raise SlideError(f"it is cut short or damaged ({reason(error)})") from error
+    name = alias or path.name
     if short:
         warnings.warn(
-            f"{path.name} is cut short: its directory goes on beyond its end, and levels may be "
+            f"{name} is cut short: its directory goes on beyond its end, and levels may be "
             "missing; copy the file again.",
             SlideWarning,
             stacklevel=2,
         )
     if alike:
         warnings.warn(
-            f"{path.name} holds {alike + 1} pictures of one size; only the first was opened.",
+            f"{name} holds {alike + 1} pictures of one size; only the first was opened.",
             SlideWarning,
             stacklevel=2,
         )
-    return TiffSlide(path, planes, metadata, mpp)
+    return TiffSlide(path, planes, metadata, mpp, alias)
 
 
 def _pages_alike(tif: tifffile.TiffFile, main: Plane) -> int:
@@ -203,6 +218,12 @@ def _check(plane: Plane) -> None:
     if page.dtype is None:
         raise SlideError(f"its pixels of {page.bitspersample} bits are not supported")
     check_pixels(page.dtype, page.samplesperpixel if len(plane.pages) == 1 else 3)
+    if page.compression not in (*_BYTES, *_PICTURES):
+        raise SlideError(f"its compression {page.compression!r} is not supported; save it as JPEG")
+    if plane.bytes > _MOST_BYTES:
+        raise SlideError(
+            f"it is stored in pieces of {plane.tile}, which is too large to read; save it in tiles"
+        )
     if page.imagedepth > 1:
         raise SlideError(f"it holds {page.imagedepth} focal planes, not one picture")
     # Other colour spaces (CMYK, CIELAB, filters of cameras) would show in wrong colours.
@@ -219,16 +240,21 @@ class TiffSlide(TiledSlide):
     """A TIFF file, decoded tile by tile."""
 
     def __init__(
-        self, path: Path, planes: Sequence[Plane], metadata: Metadata, mpp: YX | None
+        self,
+        path: Path,
+        planes: Sequence[Plane],
+        metadata: Metadata,
+        mpp: YX | None,
+        alias: str | None,
     ) -> None:
         levels = make_levels([p.size for p in planes], [p.tile for p in planes])
         self._planes = [next(p for p in planes if p.size == level.size) for level in levels]
         self._file = _SharedFile(path)
         try:
-            _warn_if_short(path.name, self._planes, self._file.size)
+            _warn_if_short(alias or path.name, self._planes, self._file.size)
             scale = choose_scale(mpp, metadata.mpp, metadata.objective_power)
             digest = fingerprint.of_files([path])
-            super().__init__(describe(path, metadata.vendor, digest, levels, scale))
+            super().__init__(describe(path, metadata.vendor, digest, levels, scale, alias=alias))
         except BaseException:
             self._file.close()
             raise
@@ -264,8 +290,12 @@ class TiffSlide(TiledSlide):
         count = page.databytecounts[index]
         if count == 0:
             return None
+        if count > 2 * Plane((page,)).bytes + _TABLES:
+            raise SlideError(
+                f"a tile claims to be stored in {count} bytes, more than its pixels are"
+            )
         data = self._file.read(page.dataoffsets[index], count)
-        if page.compression in (*_JPEG, *_JPEG_2000):
+        if page.compression in _PICTURES:
             check_tile_size(data, Plane((page,)).tile)
         if page.compression in _JPEG:
             check_whole(data)
@@ -302,8 +332,8 @@ def _as_shown(plane: Plane, stored: NDArray[Any]) -> NDArray[np.uint8]:
 def _warn_if_short(name: str, planes: Sequence[Plane], size: int) -> None:
     """Tell of tiles beyond the end of the file: reading there will fail, elsewhere not."""
     ends = [
-        np.asarray(page.dataoffsets[: len(page.databytecounts)], np.int64)
-        + np.asarray(page.databytecounts[: len(page.dataoffsets)], np.int64)
+        np.asarray(page.dataoffsets[: len(page.databytecounts)], np.float64)
+        + np.asarray(page.databytecounts[: len(page.dataoffsets)], np.float64)
         for plane in planes
         for page in plane.pages
     ]

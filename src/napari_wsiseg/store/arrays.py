@@ -13,8 +13,9 @@ import zarr
 from numpy.typing import DTypeLike
 from zarr.codecs import ZstdCodec
 
-from napari_wsiseg.errors import StoreError, WsisegError, reason
+from napari_wsiseg.errors import SlideError, StoreError, WsisegError, reason
 from napari_wsiseg.grid import MOST_PATCHES, Mask
+from napari_wsiseg.slides.zarr_chunks import bounded
 from napari_wsiseg.store.layout import Json, MapLayout
 from napari_wsiseg.store.state import ANEW
 
@@ -162,7 +163,11 @@ def _open(store: Store, path: str) -> ZarrArray:
     try:
         # For "r" Zarr would copy a store that can be written, and the copy would not move.
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
-        return zarr.open_array(store, path=path, mode=mode, zarr_format=3)
+        return bounded(zarr.open_array(store, path=path, mode=mode, zarr_format=3))
+    except SlideError as error:
+        raise StoreError(
+            f"The array {path} of {store} cannot be read ({error}): the result is damaged; {ANEW}."
+        ) from error
     except WsisegError:
         raise
     except Exception as error:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from napari_wsiseg.config import MapDtype
+from napari_wsiseg.documents import LARGEST_JSON, read_bounded
 from napari_wsiseg.errors import StoreError, WsisegError, reason
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import MOST_PATCHES, PatchGrid
@@ -227,7 +228,7 @@ def is_export(folder: Path) -> bool:
 
 def _our_attributes(folder: Path) -> Json:
     try:
-        ours = json.loads((folder / "zarr.json").read_bytes())["attributes"][OURS]
+        ours = json.loads(read_bounded(folder / "zarr.json", LARGEST_JSON))["attributes"][OURS]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return ours if isinstance(ours, dict) else {}
@@ -249,7 +250,7 @@ def read_metadata(folder: Path) -> Metadata:
             f"{folder} is no result of napari-wsiseg: its zarr.json is missing, damaged or "
             "another program's; open one that a run wrote, or choose another output."
         )
-    ours = json.loads(path.read_bytes())["attributes"][OURS]
+    ours = json.loads(read_bounded(path, LARGEST_JSON))["attributes"][OURS]
     version = ours.get("format") if isinstance(ours, dict) else None
     if isinstance(version, int) and version > FORMAT:
         raise StoreError(

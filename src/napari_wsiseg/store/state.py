@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from napari_wsiseg.documents import LARGEST_JSON, UnreadableError, read_bounded
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.messages import FailedPatch
 from napari_wsiseg.store.files import write_durably
@@ -60,15 +61,16 @@ def read_state(folder: Path) -> State:
     """
     path = folder / STATE
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
+        return _ADAPTER.validate_json(read_bounded(path, LARGEST_JSON))
     except FileNotFoundError as error:
         raise StoreError(f"{path} is not there: the result is damaged; {ANEW}.") from error
     except OSError as error:
         raise StoreError(
             f"{path} cannot be read: {error.strerror}; check the drive and the file's rights."
         ) from error
-    except ValidationError as error:
-        why = sentence(error, "state").rstrip(".")
+    except (ValidationError, UnreadableError) as error:
+        told = sentence(error, "state") if isinstance(error, ValidationError) else str(error)
+        why = told.rstrip(".")
         raise StoreError(f"{path} is damaged ({why}); {ANEW}.") from error
 
 

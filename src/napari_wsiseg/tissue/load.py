@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.errors import JobError, reason
 from napari_wsiseg.geometry import Size
-from napari_wsiseg.slides.base import SlideInfo
+from napari_wsiseg.slides.base import SlideInfo, file_stem
 from napari_wsiseg.tissue.mask import TissueMask
 
 _TIFF = (".tif", ".tiff")
 _SUFFIXES = (".png", *_TIFF, ".npy")
 _STRETCH = 0.05
+_MOST_BYTES = 2**31
 
 
 def load_tissue(source: Path | NDArray[Any], slide: SlideInfo) -> TissueMask:
@@ -58,17 +61,18 @@ def load_tissue(source: Path | NDArray[Any], slide: SlideInfo) -> TissueMask:
 
 def _of_slide(folder: Path, slide: SlideInfo) -> Path:
     """The file in the folder that is called as the slide is."""
+    names = {slide.stem} if slide.path is None else {slide.stem, file_stem(slide.path)}
     found = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and slide.stem in (path.stem, _bare(path))
+        if path.suffix.lower() in _SUFFIXES and names & {path.stem, _bare(path)}
     )
     if len(found) == 1:
         return found[0]
-    names = " and ".join(path.name for path in found) or "none"
+    there = " and ".join(path.name for path in found) or "none"
     raise JobError(
         f"{folder} must hold one tissue mask for {slide.stem} "
-        f"({slide.stem}.png, .tif or .npy); it holds {names}."
+        f"({slide.stem}.png, .tif or .npy); it holds {there}."
     )
 
 
@@ -85,18 +89,35 @@ def _read(path: Path) -> NDArray[Any]:
         raise JobError(f"{path} cannot be a tissue mask; give a PNG, TIFF or .npy file.")
     try:
         if suffix == ".npy":
-            # A pickle in it could run code.
-            return np.asarray(np.load(path, allow_pickle=False))
+            # A pickle in it could run code. Mapped: it takes no more room than the file has.
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check_size(mapped.shape, mapped.dtype.itemsize)
+            return np.array(mapped)
         if suffix in _TIFF:
-            from tifffile import imread
-
-            return np.asarray(imread(path, key=0))
+            return _read_tiff(path)
         return _read_picture(path)
     # Decoders fail in ways that nobody lists; all mean that the file is no mask.
     except Exception as error:
         raise JobError(
             f"The tissue mask {path} cannot be read ({reason(error)}); save it again."
         ) from error
+
+
+def _check_size(shape: Sequence[int], item: int) -> None:
+    """Raise ValueError for what would fill the memory."""
+    if prod(shape) * item > _MOST_BYTES:
+        raise ValueError(f"its shape {tuple(shape)} is beyond any mask's; save it smaller")
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    from tifffile import TiffFile
+
+    with TiffFile(path) as tif:
+        page = tif.pages[0].aspage()
+        item = 0 if page.dtype is None else page.dtype.itemsize
+        _check_size(page.shape, item)
+        _check_size(page.chunks, item)
+        return np.asarray(page.asarray())
 
 
 def _read_picture(path: Path) -> NDArray[Any]:

@@ -1,0 +1,70 @@
+"""Reads files that people write: YAML as plain data, and nothing beyond a sensible size.
+
+Knows no field of any.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_LARGEST_YAML = 4 * 10**6
+
+LARGEST_JSON = 2**28
+"""The most that is read of a result's own JSON: ten times what a million failed patches take."""
+
+
+class UnreadableError(ValueError):
+    """A file is not what it should be; says why, in words without a full stop."""
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """A file's bytes, if they are no more than `most`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    UnreadableError
+        If there are more.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UnreadableError(
+            f"it is larger than {most / 1e6:.0f} MB, the most that is read of one"
+        )
+    return content
+
+
+class _Plain(yaml.SafeLoader):
+    """Data alone, each piece once: aliases let a few lines stand for more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise UnreadableError("aliases (*name) are not read; write out what they stand for")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file: plain data by name.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    UnreadableError
+        If it is too large, no YAML, or no 'field: value' lines.
+    """
+    try:
+        values = yaml.load(read_bounded(path, _LARGEST_YAML).decode(), Loader=_Plain)  # noqa: S506
+    except UnreadableError:
+        raise
+    # Dates, numbers and nesting out of range fail in Python's own ways.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as error:
+        raise UnreadableError(" ".join(str(error).split())) from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise UnreadableError("it holds no fields; write one 'field: value' a line")
+    return values
