@@ -24,6 +24,7 @@ from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.words import several
 
 _MEANT_FOR_SLIDES = (
+    "alias",
     "stains",
     "mpp",
     "resolution",
