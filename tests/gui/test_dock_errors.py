@@ -92,7 +92,7 @@ def test_a_slide_that_is_gone(opened, model, told, slide, monkeypatch) -> None:
         model.free()
         opened.segment()
         opened.wait_for_end("")
-    is_told_once(opened, told, f"{slide} is not there any more")
+    is_told_once(opened, told, f"{slide.name} is not there any more")
     assert not opened.dock.panel.output_folder.exists()
     away.rename(slide)
     goes_on(opened, model, told)

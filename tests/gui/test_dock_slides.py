@@ -9,6 +9,7 @@ import pytest
 
 import napari_wsiseg as ws
 from gui.dock_driver import Driver
+from napari_wsiseg._napari.open_slides import view_region
 from napari_wsiseg._napari.slide_layer import slide_of
 
 pytestmark = pytest.mark.one_binding
@@ -215,3 +216,17 @@ def test_a_dock_that_was_removed_comes_back(driver: Driver, add_dock, make_slide
     # The one that is gone listens no more.
     driver.viewer.layers.clear()
     assert not again.dock.run_section.segment.isEnabled()
+
+
+def test_a_scale_that_is_given_leaves_the_view_where_it_is(driver: Driver, make_slide) -> None:
+    dock, viewer = driver.dock, driver.viewer
+    dock.open_path(make_slide("plain.tif", mpp=None))
+    driver.wait_for_tissue("plain")
+    found = dock.slides.current
+    before = view_region(viewer, found.layer, found.slide.info.size)
+    driver.click(dock.slide_section.give)
+    # Opened again with it: there is none meanwhile.
+    driver.wait(lambda: dock.slides.current not in (None, found))
+    found = dock.slides.current
+    assert found.layer.scale[-1] == pytest.approx(0.5)
+    assert view_region(viewer, found.layer, found.slide.info.size) == before

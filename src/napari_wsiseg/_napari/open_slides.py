@@ -158,6 +158,14 @@ def adopt_scale(found: OpenSlide, over: Iterable[Layer] = ()) -> OpenSlide:
     return found
 
 
+def follow(viewer: Viewer, grown: NDArray[np.float64]) -> None:
+    """Look at what was looked at before it grew so many times, along y and x."""
+    camera = viewer.scene.camera
+    if (grown != 1).any():
+        camera.center = (*camera.center[:-2], *(np.asarray(camera.center[-2:]) * grown))
+        camera.zoom /= float(np.sqrt(grown.prod()))
+
+
 def look_at(slide: Slide) -> Look:
     """Find the slide's tissue, and guess its stain."""
     from napari_wsiseg.slides.overview import read_overview

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
@@ -14,6 +15,7 @@ from napari_wsiseg._napari.context import Context
 from napari_wsiseg._napari.open_slides import (
     OpenSlide,
     adopt_scale,
+    follow,
     is_candidate,
     slide_for,
 )
@@ -158,7 +160,9 @@ class SlidesControl(QObject):
         if found.layer not in self._context.viewer.layers:
             found.close()
             return
+        before = np.array(found.layer.scale[-2:])
         self.current = found = adopt_scale(found, self._over(found))
+        follow(self._context.viewer, np.asarray(found.layer.scale[-2:]) / before)
         info = found.slide.info
         self._section.show_info(info)
         self._offer_default(info.path)
