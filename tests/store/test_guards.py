@@ -137,8 +137,9 @@ def test_a_forked_child_does_not_keep_its_parents_lock(own_copy):
     code = (
         "import os, sys; from pathlib import Path; from napari_wsiseg.store.lock import WriterLock;"
         "WriterLock.acquire(Path(sys.argv[1])); child = os.fork();"
-        "child or sys.stdin.read();"
-        "child and (print(child, flush=True), os._exit(9))"
+        "child and os._exit(9);"
+        # Past what it does after a fork.
+        "print(os.getpid(), flush=True); sys.stdin.read()"
     )
     source = Path(sys.modules["napari_wsiseg"].__file__).parents[1]
     with subprocess.Popen(
