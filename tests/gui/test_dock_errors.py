@@ -253,3 +253,16 @@ def write_model(path: Path) -> Path:
         "patch_output_shape: 64\nactivation: softmax\n"
     )
     return path
+
+
+def test_layers_that_cannot_be_made_hold_no_run(opened, model, qtbot, monkeypatch) -> None:
+    def broken(*_args: object) -> None:
+        raise RuntimeError("no layers today")
+
+    monkeypatch.setattr("napari_wsiseg._napari.results_control.ResultLayers", broken)
+    model.free()
+    with qtbot.capture_exceptions() as caught:
+        opened.segment()
+        opened.wait(lambda: opened.dock.runs.runner.request is None)
+    assert "no layers today" in str(caught)
+    assert opened.dock.run_section.state.text().startswith("Done")

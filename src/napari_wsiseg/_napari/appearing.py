@@ -54,7 +54,7 @@ class Appearing(QObject):
             moved.connect(self._on_move)
 
     def start(self, layers: ResultLayers) -> None:
-        """Add labels that nobody sees yet; `appeared` comes whatever happens.
+        """Add labels that nobody sees yet; `appeared` comes, whatever fails.
 
         What the user has selected stays so.
         """
@@ -83,10 +83,10 @@ class Appearing(QObject):
 
     def finish(self) -> None:
         """Add what waits for rest, now."""
-        for layers in self._without_scores:
+        while self._without_scores:
+            layers = self._without_scores.pop(0)
             with _selection_kept(self._viewer.layers):
                 layers.add_scores_to(self._viewer)
-        self._without_scores.clear()
 
     def close(self) -> None:
         """Add no more."""
@@ -102,14 +102,17 @@ class Appearing(QObject):
         yield
 
     def _go_on(self) -> None:
-        for layers, turns in list(self._turns.items())[:1]:
-            if next(turns, self) is self:
+        try:
+            layers = next(iter(self._turns), None)
+            if layers is not None and next(self._turns[layers], self) is self:
                 del self._turns[layers]
-        if self._turns:
-            self._next_turn.start()
-        else:
-            self._resting.start()
-            self.appeared.emit()
+        finally:
+            # A run waits for it: also where a turn has failed, which is then its last.
+            if self._turns:
+                self._next_turn.start()
+            else:
+                self._resting.start()
+                self.appeared.emit()
 
     def _on_move(self) -> None:
         if self._resting.isActive():

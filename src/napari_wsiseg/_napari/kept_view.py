@@ -11,6 +11,7 @@ import logging
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
+from napari_wsiseg.documents import read_bounded
 from napari_wsiseg.errors import JobError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = "thresholds.json"
 HIDDEN = "hidden-classes.json"
+_LARGEST = 10**6
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +56,10 @@ def kept_hidden(pm: ProbabilityMap) -> frozenset[int]:
     if pm.path is None:
         return frozenset()
     try:
-        names = json.loads((pm.path / HIDDEN).read_bytes())
+        names = json.loads(read_bounded(pm.path / HIDDEN, _LARGEST))
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         _log.warning("The hidden classes of %s are not restored: %s", pm.path, error)
         return frozenset()
     hidden = names if isinstance(names, list) else []

@@ -88,7 +88,12 @@ class ResultsControl(QObject):
         """Show what the run has by now: its layers from the first step on, growing by rows."""
         if self._running is not step.result:
             self._running = step.result
-            self._growing = self._begin(slide, step.result)
+            try:
+                self._growing = self._begin(slide, step.result)
+            except BaseException:
+                # The run waits for its layers, and must not wait for ever.
+                self.appearing.appeared.emit()
+                raise
             self._chunks = 0
             self._looking.start()
 
