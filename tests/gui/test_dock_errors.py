@@ -10,11 +10,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from napari.utils import progress
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_wsiseg as ws
 from gui.dock_driver import PATIENCE, Driver, HeldModel
-from napari_wsiseg._napari import model_shelf
+from napari_wsiseg._napari import model_shelf, runs_control
 from napari_wsiseg.store.files import DurableFolder
 
 pytestmark = pytest.mark.one_binding
@@ -76,6 +77,28 @@ def test_a_model_that_fails(opened, model, told, error, call, word) -> None:
         assert not outline.isChecked()
         assert "Segment goes on from there" in opened.dock.run_section.state.text()
         assert "(failed)" in opened.dock.result_section.results.currentText()
+    goes_on(opened, model, told)
+
+
+def test_an_end_that_comes_while_the_bar_is_made(opened, model, told, monkeypatch) -> None:
+    """napari's bar handles events: a run that fails at once may have ended in one of them."""
+
+    def fail(_call: int) -> None:
+        raise RuntimeError("too soon")
+
+    def late(**keywords):
+        bar = progress(**keywords)
+        opened.wait(lambda: opened.dock.runs.runner.request is None)
+        return bar
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs_control, "progress", late)
+        model.before = fail
+        model.free()
+        opened.segment()
+    is_told_once(opened, told, "too soon")
+    assert opened.dock.where_section.outline.isChecked()
+    assert not list(progress._all_instances), "a bar that nobody closes"
     goes_on(opened, model, told)
 
 

@@ -120,8 +120,8 @@ class RunsControl(QObject):
             self._section.show_warnings("")
             self._step, self._is_paused = None, False
             self._ticking.start()
-            self._bar = progress(total=0, desc=f"Segmenting {found.name}")
             self.started.emit()
+            self._open_bar(f"Segmenting {found.name}")
 
     def _may_replace(self) -> bool:
         """Asked each time: an earlier result cannot be brought back."""
@@ -224,6 +224,14 @@ class RunsControl(QObject):
         if self._bar is not None and step.rows and step.row != self._bar.n:
             self._bar.total = step.rows
             self._bar.update(step.row - self._bar.n)
+
+    def _open_bar(self, words: str) -> None:
+        """Last of a start: napari's bar handles events, and a run may have ended in one of them."""
+        bar = progress(total=0, desc=words)
+        if self.runner.request is None:
+            bar.close()
+        else:
+            self._bar = bar
 
     def _close_bar(self) -> None:
         self._ticking.stop()
