@@ -55,6 +55,7 @@ def write_result(path: Path, size: Size) -> ProbabilityMap:
     for rows in _bands(size.height):
         covered = np.ones((len(rows), size.width), bool)
         writer.add(Band(int(rows[0]), 0, blobs(rows, size.width), covered))
+        writer.advance(int(rows[-1]) + 1)
     writer.close()
     return writer.map
 

@@ -53,6 +53,7 @@ def large_map(path: Path, size: Size, classes: int = 5) -> ProbabilityMap:
         height = min(_BAND, size.height - top)
         band = rows[:, top % _TILE : top % _TILE + height]
         writer.add(Band(top, 0, band, coverage[:height]))
+        writer.advance(top + height)
     writer.close()
     return writer.map
 

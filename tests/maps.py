@@ -62,6 +62,7 @@ def map_of(
     writer = MapWriter.create(path, layout, info, Workspace(10**9, Path("/tmp")), tissue=image)
     writer.begin(writer.unfinished)
     writer.add(Band(0, 0, (probabilities * covered).astype(np.float32), covered))
+    writer.advance(height)
     writer.flush()
     writer.close()
     return writer.map
@@ -108,8 +109,9 @@ class GrowingMap:
         top, chunk = self._next, self.pm.grid.chunk
         band = self._probabilities[:, top : top + chunk]
         self._writer.add(Band(top, 0, band, np.ones(band.shape[1:], bool)))
-        self._writer.flush()
         self._next = top + chunk
+        self._writer.advance(self._next)
+        self._writer.flush()
 
     def __enter__(self) -> GrowingMap:
         return self

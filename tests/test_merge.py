@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,25 +86,31 @@ def merge(
     window: str,
     canvas_of: Canvas,
     cuts: list[int],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[tuple[int, int]]]:
-    """Run a merger over batches that end at `cuts` and put its bands together."""
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[tuple[int, int, int, int]]]:
+    """Run a merger over batches that end at `cuts` and put its bands together.
+
+    Also the places of the bands, as (top, left, bottom, right).
+    """
     merger = RowMerger(grid, patches, CLASSES, window, canvas_of)  # type: ignore[arg-type]
     canvas = (grid.canvas.height, grid.canvas.width)
     values, coverage = np.zeros((CLASSES, *canvas), np.float32), np.zeros(canvas, bool)
-    edges = []
-
-    def put(bands: object) -> None:
-        for band in bands:  # type: ignore[attr-defined]
-            right = band.left + band.coverage.shape[1]
-            values[:, band.top : band.bottom, band.left : right] = band.probabilities
-            coverage[band.top : band.bottom, band.left : right] = band.coverage
-            edges.append((band.top, band.bottom))
-
+    given = np.zeros(canvas, bool)
+    places = []
     for start, stop in zip([0, *cuts], [*cuts, len(patches)], strict=True):
-        put(merger.add(patches[start:stop], predictions[start:stop]))
-    put(merger.finish())
+        final = merger.final
+        for band in merger.add(patches[start:stop], predictions[start:stop]):
+            right = band.left + band.coverage.shape[1]
+            place = np.s_[band.top : band.bottom, band.left : right]
+            assert band.top >= final, "rows that were final come again"
+            assert not given[place].any(), "two bands overlap"
+            given[place] = True
+            values[(slice(None), *place)] = band.probabilities
+            coverage[place] = band.coverage
+            places.append((band.top, band.left, band.bottom, right))
+        assert merger.final >= final
+    assert merger.final == grid.canvas.height
     merger.close()
-    return values, coverage, edges
+    return values, coverage, places
 
 
 @given(grids(), st.sampled_from(["uniform", "gaussian"]), st.data())
@@ -116,17 +121,23 @@ def test_the_map_is_the_plain_weighted_mean(
     predictions = predictions_of(grid, patches)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(patches)), max_size=4)))
     with Workspace(10**9, tmp_path_factory.getbasetemp()) as workspace:
-        values, coverage, edges = merge(grid, patches, predictions, window, workspace, cuts)
+        values, coverage, places = merge(grid, patches, predictions, window, workspace, cuts)
     expected, covered = plain_mean(grid, patches, predictions, window)
     np.testing.assert_array_equal(coverage, covered)
     np.testing.assert_allclose(values, expected, atol=1e-6)
-    # The ring, and that only covered columns are divided and cleared, change no bit.
+    # That a block is added up at once, and only what covers something, changes no bit.
     same, _ = plain_mean(grid, patches, predictions, window, np.float32)
     np.testing.assert_array_equal(values, same)
-    assert edges[0][0] == 0
-    assert edges[-1][1] == grid.canvas.height
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
-    assert all(top % grid.scale == 0 for top, _ in edges)
+    assert all(top % grid.scale == left % grid.scale == 0 for top, left, _, _ in places)
+    # No stored pixel lies in two bands: what is below or beside it is not begun by another.
+    scale = grid.scale
+    pixels = [
+        (y, x)
+        for top, left, bottom, right in places
+        for y in range(top // scale, -(-bottom // scale))
+        for x in range(left // scale, -(-right // scale))
+    ]
+    assert len(pixels) == len(set(pixels))
 
 
 @given(grids(), st.data())
@@ -137,13 +148,13 @@ def test_batches_and_spilling_do_not_change_a_bit(
     patches = np.argwhere(grid.keep)
     predictions = predictions_of(grid, patches)
     with Workspace(10**9, folder) as in_memory, Workspace(0, folder) as on_disk:
-        whole, _, edges = merge(grid, patches, predictions, "gaussian", in_memory, [])
+        whole, _, places = merge(grid, patches, predictions, "gaussian", in_memory, [])
         cuts = sorted(data.draw(st.lists(st.integers(0, len(patches)), max_size=4)))
-        split, _, split_edges = merge(grid, patches, predictions, "gaussian", on_disk, cuts)
+        split, _, split_places = merge(grid, patches, predictions, "gaussian", on_disk, cuts)
         assert not in_memory.spilled
         assert on_disk.spilled
     np.testing.assert_array_equal(whole, split)
-    assert edges == split_edges
+    assert places == split_places
 
 
 class TorchCanvas:
@@ -170,12 +181,12 @@ def test_tensors_merge_to_the_same_bits(
     predictions = predictions_of(grid, patches)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(patches)), max_size=4)))
     with Workspace(10**9, tmp_path_factory.getbasetemp()) as workspace:
-        values, coverage, edges = merge(grid, patches, predictions, window, workspace, [])
+        values, coverage, places = merge(grid, patches, predictions, window, workspace, [])
     tensors = torch.from_numpy(predictions)
     others = merge(grid, patches, tensors, window, TorchCanvas(), cuts)
     np.testing.assert_array_equal(others[0], values)
     np.testing.assert_array_equal(others[1], coverage)
-    assert others[2] == edges
+    assert others[2] == places
 
 
 def test_a_canvas_moves_to_disk_in_the_middle_of_a_run(tmp_path: Path) -> None:
@@ -221,13 +232,9 @@ def test_a_failed_patch_is_left_uncovered(tmp_path: Path) -> None:
         merger = RowMerger(grid, patches, CLASSES, "uniform", workspace)
         predictions = np.full((len(patches), CLASSES, 4, 4), np.nan, np.float32)
         failed = frozenset(range(len(patches)))
-        bands = [
-            (b.coverage.any(), b.probabilities.any())
-            for b in merger.add(patches, predictions, failed)
-        ]
-        bands += [(b.coverage.any(), b.probabilities.any()) for b in merger.finish()]
-    assert bands
-    assert not any(any(flags) for flags in bands)
+        bands = list(merger.add(patches, predictions, failed))
+        assert merger.final == 8
+    assert not any(band.coverage.any() or band.probabilities.any() for band in bands)
 
 
 def test_more_than_255_overlaps_add_up() -> None:

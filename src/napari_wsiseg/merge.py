@@ -1,13 +1,15 @@
 """`RowMerger`: predictions in grid order in, finished bands out, exactly once each.
 
 pixel = sum(w p) / sum(w) over all patches that cover it, in float32, added in grid
-order. Knows no slide, no model, no store; holds one ring of canvas rows, as high
-as a patch and as wide as the patches of the run.
+order. Knows no slide, no model, no store; holds the canvas rows that two rows of patches
+share, as wide as the patches of the run.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,11 +60,16 @@ def window_weights(window: Window, size: Size) -> NDArray[np.float32]:
 
 
 class RowMerger:
-    """Adds predictions up and lets go of the rows that no later patch can reach.
+    """Adds predictions up and lets go of the pixels that no later patch can reach.
 
-    Right for any depth of overlap, sparse rows and non-square patches. The bands
-    partition the rows of the canvas; their edges are multiples of the grid's scale
-    and do not depend on how batches fell.
+    A row of patches is gone through from left to right. The columns left of the patch that came
+    last are added up at once, over all patches of the row that reach them, and those of
+    their rows that the next row of patches cannot reach leave as a band; the others are held.
+    So a sum is touched once a row of patches, while it is in the processor's cache.
+
+    Right for any depth of overlap, sparse rows and non-square patches. No two bands overlap,
+    and pixels in none are not covered; their edges are multiples of the grid's scale, or those of
+    a patch, and do not depend on how batches fell.
 
     Parameters
     ----------
@@ -88,19 +95,31 @@ class RowMerger:
     ) -> None:
         self._grid = grid
         self._patches = patches
-        self._classes = classes
         self._frame = grid.frame(patches)
         self._canvas = canvas
-        # Equal weights need no multiplication: a patch then counts 1 where it lies.
         self._weights: Array | None = None
+        # Equal weights need no multiplication: a patch then counts 1 where it lies.
         if window != "uniform":
             self._weights = canvas.place(window_weights(window, grid.patch_output))
-        rows, width = ring_rows(grid), self._frame.size.width
-        self._sums: Array = canvas.take((classes, rows, width), np.float32)
-        self._total: Array = canvas.take((rows, width), np.float32)
-        self._rows = rows
-        self._top = 0
-        self._bottom = 0
+        width = self._frame.size.width
+        self._sums: Array = canvas.take((classes, held_rows(grid), width), np.float32)
+        self._total: Array = canvas.take((held_rows(grid), width), np.float32)
+        self._holds = np.zeros(width, bool)
+        rows, self._widest = block_shape(grid)
+        self._block_sums: Array = canvas.take((classes * rows * self._widest,), np.float32)
+        self._block_total: Array = canvas.take((rows * self._widest,), np.float32)
+        # A processor's cache holds one class of a block; a GPU wants few and large steps.
+        step = 1 if isinstance(self._sums, np.ndarray) else classes
+        self._steps = [slice(first, first + step) for first in range(0, classes, step)]
+        self._came = 0
+        self._column = 0
+        self._answers: deque[_Answer] = deque()
+        self._rows = self._next_rows(held=0)
+
+    @property
+    def final(self) -> int:
+        """The canvas's rows above this one are final, and were yielded."""
+        return self._rows.first
 
     def add(
         self,
@@ -108,110 +127,160 @@ class RowMerger:
         predictions: Sequence[Array],
         failed: frozenset[int] = frozenset(),
     ) -> Iterator[Band]:
-        """Add some patches and yield the bands that became final.
+        """Add some patches and yield what became final.
 
         Parameters
         ----------
         indices
             (n, 2) grid rows and columns, following on those added before.
         predictions
-            n answers (classes, height, width), float32 in 0..1.
+            n answers (classes, height, width), float32 in 0..1; kept until the patches
+            beside them came, so they must not change.
         failed
             Positions in the batch to be left uncovered.
         """
         self._sums = self._canvas.settle(self._sums)
         self._total = self._canvas.settle(self._total)
         for position, (row, column) in enumerate(indices):
-            yield from self._emit(int(self._grid.tops[row]))
+            box = self._grid.output_region(int(row), int(column))
+            left = box.left - self._frame.left
+            yield from self._merge_to(left // self._grid.scale * self._grid.scale)
             if position not in failed:
-                self._add_patch(int(row), int(column), predictions[position])
-
-    def finish(self) -> Iterator[Band]:
-        """Yield what is left, down to the last row of the canvas."""
-        yield from self._emit(self._grid.canvas.height)
+                right = left + box.size.width
+                self._answers.append(_Answer(left, right, box.size.height, predictions[position]))
+            self._came += 1
+            if self._came == len(self._patches) or self._patches[self._came, 0] != row:
+                yield from self._merge_to(self._frame.size.width)
+                self._answers.clear()
+                self._column = 0
+                self._rows = self._next_rows(self._rows.kept)
 
     def close(self) -> None:
         """Give the canvas back."""
-        self._canvas.release(self._sums)
-        self._canvas.release(self._total)
+        for array in (self._sums, self._total, self._block_sums, self._block_total):
+            self._canvas.release(array)
 
-    def _add_patch(self, row: int, column: int, prediction: Array) -> None:
-        box = self._grid.output_region(row, column)
-        left = box.left - self._frame.left
-        columns = slice(left, left + box.size.width)
-        for rows, start in self._ring(box.top, box.bottom):
-            height = rows.stop - rows.start
-            cut = (slice(start, start + height), slice(0, box.size.width))
-            part = prediction[(slice(None), *cut)]
+    def _next_rows(self, held: int) -> _Rows:
+        """What the next row of patches reaches; all of the canvas where there is none."""
+        grid, scale = self._grid, self._grid.scale
+        if self._came == len(self._patches):
+            return _Rows(grid.canvas.height, 0, 0, 0, 0)
+        row = int(self._patches[self._came, 0])
+        top, bottom = int(grid.tops[row]), grid.output_region(row, 0).bottom
+        first, end = top // scale * scale, bottom
+        below = np.searchsorted(self._patches[:, 0], row, "right")
+        if below < len(self._patches):
+            end = min(end, int(grid.tops[self._patches[below, 0]]) // scale * scale)
+        return _Rows(first, top - first, end - first, bottom - end, held)
+
+    def _merge_to(self, end: int) -> Iterator[Band]:
+        """Add up the frame's columns before `end`, in blocks no wider than a patch."""
+        answers, holds = self._answers, self._holds
+        while (first := self._column) < end:
+            while answers and answers[0].right <= first:
+                answers.popleft()
+            # In a block either all columns hold sums of rows above, or none.
+            alike = holds[first : min(end, first + self._widest)] == holds[first]
+            stop = first + int(np.argmin(alike) or len(alike))
+            held = self._rows.held if holds[first] else 0
+            if answers or held:
+                yield from self._merge_block(slice(first, stop), held)
+            holds[first:stop] = bool(answers) or held > 0
+            self._column = stop
+
+    def _merge_block(self, columns: slice, held: int) -> Iterator[Band]:
+        """Add up some columns, of which so many rows hold sums; yield what is final of it."""
+        done, kept = self._rows.done, self._rows.kept
+        # In one piece, however narrow: numpy takes a third longer where there are gaps.
+        shape = (done + kept, columns.stop - columns.start)
+        total = self._block_total[: shape[0] * shape[1]].reshape(shape)
+        sums = self._block_sums[: len(self._sums) * shape[0] * shape[1]].reshape((-1, *shape))
+        parts = [self._part(answer, columns) for answer in self._answers]
+        total[:held] = self._total[:held, columns]
+        total[held:] = 0
+        for part in parts:
             # Views with names: torch would copy what `a[b] += c` puts back.
-            sums, total = self._sums[:, rows, columns], self._total[rows, columns]
-            if self._weights is None:
-                sums += part
-                total += 1
-            else:
-                weights = self._weights[cut]
-                sums += part * weights
-                total += weights
-        self._bottom = max(self._bottom, box.bottom)
+            view = total[part.place]
+            view += part.weights
+        self._total[:kept, columns] = total[done:]
+        # Where nothing was added the sum is 0, so any divisor will do.
+        divisor = total[:done].clip(min=1 if self._weights is None else _LEAST_WEIGHT)
+        for classes in self._steps:
+            block = sums[classes]
+            block[:, :held] = self._sums[classes, :held, columns]
+            block[:, held:] = 0
+            for part in parts:
+                view = block[(slice(None), *part.place)]
+                values = part.values[classes]
+                view += values if self._weights is None else values * part.weights
+            self._sums[classes, :kept, columns] = block[:, done:]
+            final = block[:, :done]
+            final /= divisor
+        if done:
+            left = self._frame.left + columns.start
+            yield Band(self._rows.first, left, sums[:, :done], total[:done] > 0)
 
-    def _emit(self, row: int) -> Iterator[Band]:
-        """Bands from the first row that is still held up to `row`."""
-        scale = self._grid.scale
-        end = row if row >= self._grid.canvas.height else row // scale * scale
-        held = min(self._bottom, end)
-        if held < end:  # all that was ever added is final: cut at the scale, not amid a pixel
-            held = min(-(-held // scale) * scale, end)
-        for rows, start in self._ring(self._top, held):
-            top = self._top + start
-            spans = self._spans(top, top + rows.stop - rows.start)
-            yield self._band(rows, top, spans)
-            for columns in spans:
-                self._sums[:, rows, columns] = 0
-                self._total[rows, columns] = 0
-        self._top = max(self._top, held)
-        if self._top < end:
-            yield self._gap(self._top, end)
-            self._top = end
-
-    def _band(self, rows: slice, top: int, spans: list[slice]) -> Band:
-        sums, total = self._sums[:, rows], self._total[rows]
-        for columns in spans:
-            part = sums[:, :, columns]
-            # Where nothing was added the sum is 0, so any divisor will do.
-            part /= total[:, columns].clip(min=1 if self._weights is None else _LEAST_WEIGHT)
-        return Band(top, self._frame.left, sums, total > 0)
-
-    def _spans(self, top: int, bottom: int) -> list[slice]:
-        """The canvas's columns that patches over these rows cover; all others hold 0.
-
-        Where tissue is sparse, most of the canvas need not be touched.
-        """
-        tops, width = self._grid.tops, self._grid.patch_output.width
-        first = np.searchsorted(tops, top - self._grid.patch_output.height, "right")
-        end = np.searchsorted(tops, bottom, "left")
-        low, high = np.searchsorted(self._patches[:, 0], [first, end])
-        lefts = self._grid.lefts[np.unique(self._patches[low:high, 1])] - self._frame.left
-        starts = lefts[np.diff(lefts, prepend=-width - 1) > width]
-        stops = lefts[np.diff(lefts, append=np.iinfo(lefts.dtype).max) > width] + width
-        return [slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True)]
-
-    def _gap(self, top: int, bottom: int) -> Band:
-        """Rows that no patch of this run touches; costs no memory."""
-        shape = (bottom - top, self._frame.size.width)
-        nothing = np.broadcast_to(np.float32(0), (self._classes, *shape))
-        return Band(top, self._frame.left, nothing, np.broadcast_to(np.False_, shape))
-
-    def _ring(self, top: int, bottom: int) -> Iterator[tuple[slice, int]]:
-        """The ring's rows that hold canvas rows [top, bottom), with their offset from `top`."""
-        row = top
-        while row < bottom:
-            first = row % self._rows
-            height = min(bottom - row, self._rows - first)
-            yield slice(first, first + height), row - top
-            row += height
+    def _part(self, answer: _Answer, columns: slice) -> _Part:
+        """What an answer adds to some columns."""
+        first, stop = max(answer.left, columns.start), min(answer.right, columns.stop)
+        top, height = self._rows.offset, answer.height
+        cut = (slice(height), slice(first - answer.left, stop - answer.left))
+        return _Part(
+            (slice(top, top + height), slice(first - columns.start, stop - columns.start)),
+            answer.values[(slice(None), *cut)],
+            1 if self._weights is None else self._weights[cut],
+        )
 
 
-def ring_rows(grid: PatchGrid) -> int:
-    """Rows of the canvas that a merger holds at once: a patch, and a stored pixel begun."""
-    rows = min(grid.patch_output.height, grid.canvas.height) + grid.scale - 1
-    return -(-rows // grid.scale) * grid.scale
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer of the row of patches that is gone through; the canvas may cut it."""
+
+    left: int
+    right: int
+    height: int
+    values: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What an answer adds to a block: where, what, and with which weights."""
+
+    place: tuple[slice, slice]
+    values: Array
+    weights: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The canvas's rows that a row of patches reaches.
+
+    Parameters
+    ----------
+    first
+        Of them, at an edge of a stored pixel.
+    offset
+        Rows before the patches' own.
+    done, kept
+        Rows that are final when the row of patches is, and those below that are not yet.
+    held
+        Rows, from the first, that patches above have reached.
+    """
+
+    first: int
+    offset: int
+    done: int
+    kept: int
+    held: int
+
+
+def held_rows(grid: PatchGrid) -> int:
+    """Rows of sums that a merger holds at the most: what two rows of patches share."""
+    shared = grid.patch_output.height - grid.stride.height + grid.scale - 1
+    return min(shared, grid.canvas.height)
+
+
+def block_shape(grid: PatchGrid) -> tuple[int, int]:
+    """Rows and columns that are added up at once at the most: a patch's, on whole stored pixels."""
+    output, scale = grid.patch_output, grid.scale
+    return output.height + scale - 1, -(-output.width // scale) * scale

@@ -39,7 +39,7 @@ class PatchBatch:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Merged rows that no later patch can change.
+    """Merged pixels that no later patch can change.
 
     Parameters
     ----------
@@ -57,7 +57,6 @@ class Band:
     Arrays of numpy's; those of a merger whose canvas is on a GPU are tensors of torch's until
     they come to the host. They may be views of the merger's canvas: valid until the next band
     is asked for.
-    Columns left and right of a band are not covered.
     """
 
     top: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,22 +71,30 @@ class Truth:
         values = rng.integers(0, 9, shape).astype(np.float32) / np.float32(8.5)
         return cls(np.minimum(values, 1) * coverage, coverage)
 
-    def bands(self, layout: MapLayout, seed: int) -> Iterator[Band]:
-        """A random partition into bands, each in a buffer that the next one overwrites."""
-        rng, scale = np.random.default_rng(seed), layout.grid.scale
-        height = len(self.coverage)
+    def feed(self, writer: MapWriter, seed: int) -> None:
+        """Give it to a writer in random bands, each in a buffer that the next one overwrites.
+
+        Some rows at a time, their parts in any order; what nothing covers is in no band.
+        """
+        rng, scale = np.random.default_rng(seed), writer.map.grid.scale
+        height, width = self.coverage.shape
+        most = scale * 3 * writer.map.grid.chunk
         buffer = np.empty_like(self.probabilities)
         top = 0
         while top < height:
-            bottom = min(top + scale * int(rng.integers(1, 3 * layout.grid.chunk)), height)
-            columns = np.flatnonzero(self.coverage[top:bottom].any(0))
-            left = int(columns[0]) // scale * scale if len(columns) else 0
-            right = int(columns[-1]) + 1 if len(columns) else 0
-            view = buffer[:, : bottom - top, : right - left]
-            view[...] = self.probabilities[:, top:bottom, left:right]
-            yield Band(top, left, view, self.coverage[top:bottom, left:right].copy())
-            buffer[...] = np.nan
+            bottom = min(top + scale * int(rng.integers(1, most // scale)), height)
+            cuts = np.unique(rng.integers(0, width, 3) // scale * scale)
+            lefts = np.concatenate([[0], cuts[cuts > 0]])
+            for left in rng.permutation(lefts).tolist():
+                right = int(min(lefts[lefts > left], default=width))
+                part = np.s_[top:bottom, left:right]
+                if self.coverage[part].any():
+                    view = buffer[:, : bottom - top, : right - left]
+                    view[...] = self.probabilities[(slice(None), *part)]
+                    writer.add(Band(top, left, view, self.coverage[part].copy()))
+                    buffer[...] = np.nan
             top = bottom
+            writer.advance(top)
 
     def within(self, layout: MapLayout, chunks: Mask) -> Truth:
         """What is left of it in these chunks."""
@@ -130,8 +137,7 @@ def plain_mean(values, coverage, factor):
 def run(writer: MapWriter, truth: Truth, chunks: Mask, seed: int = 0) -> None:
     """One run over these chunks, to its end."""
     writer.begin(chunks)
-    for band in truth.bands(writer.map.layout, seed):
-        writer.add(band)
+    truth.feed(writer, seed)
     writer.flush()
 
 

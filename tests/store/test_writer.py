@@ -101,6 +101,7 @@ def test_rows_show_as_they_are_finished(tmp_path):
     for top in range(0, 16, 2):
         rows = slice(top, top + 2)
         writer.add(Band(top, 0, truth.probabilities[:, rows], truth.coverage[rows]))
+        writer.advance(top + 2)
         writer.flush()
         seen += writer.finished_rows()
         done = np.zeros_like(chunks)
@@ -120,6 +121,7 @@ def test_a_row_in_progress_is_lost_and_the_finished_ones_stay(tmp_path):
     writer = MapWriter.create(tmp_path / "map", layout, INFO, space)
     writer.begin(writer.unfinished)
     writer.add(Band(0, 0, truth.probabilities[:, :6], truth.coverage[:6]))
+    writer.advance(6)
     writer.close("cancelled")
     assert space.in_memory == 0
     finished = writer.map.finished
@@ -154,6 +156,7 @@ def test_uint8_rounds_half_to_even(tmp_path):
     writer = MapWriter.create(tmp_path / "map", layout, INFO, workspace())
     writer.begin(writer.unfinished)
     writer.add(Band(0, 0, p, np.ones((2, 2), bool)))
+    writer.advance(2)
     writer.close()
     np.testing.assert_array_equal(writer.map.levels[0].compute(), [[[0, 2], [2, 255]]])
     np.testing.assert_array_equal(
@@ -182,8 +185,7 @@ def test_failed_patches_are_listed_until_they_are_computed_again(tmp_path):
     top[1], bottom[0] = False, False
     writer.begin(top)
     writer.fail([FailedPatch(0, 0, "bad tile"), FailedPatch(3, 0, "bad tile")])
-    for band in truth.bands(layout, 0):
-        writer.add(band)
+    truth.feed(writer, 0)
     writer.flush()
     writer.warn("Two patches failed.")
     writer.warn("Two patches failed.")
@@ -199,12 +201,13 @@ def test_failed_patches_are_listed_until_they_are_computed_again(tmp_path):
     assert writer.map.warnings == ("Two patches failed.",)
 
 
-def test_bands_follow_each_other(tmp_path):
+def test_what_was_final_does_not_change(tmp_path):
     layout = layout_of((8, 8))
     truth = Truth.random(layout, 0)
     writer = MapWriter.create(tmp_path / "map", layout, INFO, workspace())
     writer.begin(writer.unfinished)
-    with pytest.raises(StoreError, match="row 0 is the next"):
+    writer.advance(3)
+    with pytest.raises(StoreError, match="begins at row 2; all rows above 3 were final"):
         writer.add(Band(2, 0, truth.probabilities[:, 2:], truth.coverage[2:]))
     writer.close("failed")
 

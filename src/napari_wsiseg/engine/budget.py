@@ -12,7 +12,7 @@ from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.loading import READ_AHEAD
 from napari_wsiseg.memory import machine_memory
-from napari_wsiseg.merge import ring_rows
+from napari_wsiseg.merge import block_shape, held_rows
 from napari_wsiseg.models import AHEAD, STRIP_BYTES
 
 _FLOAT = 4
@@ -92,24 +92,28 @@ class Costs:
             under_way = READ_AHEAD + 2 + AHEAD * self.gpus
             return under_way * _pinned(3 * pixels) + 3 * _pinned(STRIP_BYTES)
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
-        # Thrice the answers: the network's, a copy of it, and the one that is merged meanwhile.
-        return pixels * (3 * (READ_AHEAD + 3) + self.bytes_per_pixel) + 3 * answers
+        # Four times the answers: the network's, a copy of it, the one that is merged meanwhile,
+        # and what of those before reaches under it.
+        return pixels * (3 * (READ_AHEAD + 3) + self.bytes_per_pixel) + 4 * answers
 
     def gpu(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> int:
         """What a run over these chunks takes on a GPU that predicts and merges."""
         pixels = batch_size * grid.patch_input.area
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
-        # Beside the batches under way, the one that is merged; of a strip its float32 as well.
+        # Beside the batches under way, the one that is merged and what reaches under it; of a
+        # strip its float32 as well.
         return (
             pixels * self.bytes_per_pixel
-            + (AHEAD + 1) * (3 * pixels + answers)
+            + (AHEAD + 2) * (3 * pixels + answers)
             + self._canvas(grid, chunks)
             + 3 * _FLOAT * STRIP_BYTES
         )
 
     def _canvas(self, grid: PatchGrid, chunks: Mask) -> int:
         frame = grid.frame(grid.patches_for(chunks))
-        return ring_rows(grid) * frame.size.width * (self.classes + 1) * _FLOAT
+        rows, columns = block_shape(grid)
+        pixels = held_rows(grid) * frame.size.width + rows * columns
+        return pixels * (self.classes + 1) * _FLOAT
 
     def need(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> MemoryNeed:
         """What a run over these (chunk rows, chunk columns) takes."""
@@ -154,8 +158,10 @@ def _row_pixels(grid: PatchGrid, chunks: Mask) -> int:
     if len(columns) == 0:
         return 0
     first, end, size = int(columns[0]), int(columns[-1]) + 1, grid.map_size
-    # One being filled, one waiting, one being written; of the coarser levels one each.
-    pixels = 3 * _row_area(first, end, size, grid.chunk)
+    # Those that a row of patches lies on are being filled; one waits, and one is being written.
+    # Of the coarser levels one each.
+    filled = -(-grid.patch_output.height // grid.chunk_side) + 1
+    pixels = (filled + 2) * _row_area(first, end, size, grid.chunk)
     while max(size.height, size.width) > grid.chunk:
         first, end = first // 2, -(-end // 2)
         size = Size(-(-size.height // 2), -(-size.width // 2))

@@ -28,7 +28,7 @@ from napari_wsiseg.geometry import Region
 from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.merge import RowMerger
-from napari_wsiseg.messages import Band, PatchBatch
+from napari_wsiseg.messages import PatchBatch
 from napari_wsiseg.models import OutOfMemory, Segmenter, place_for
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import (
@@ -262,7 +262,10 @@ class _Run:
 
         def merge(prediction: Prediction) -> None:
             indices, bad = prediction.indices, prediction.failed_positions
-            self._put(merger.add(indices, prediction.values, bad))
+            bands = merger.add(indices, prediction.values, bad)
+            for band in self._place.to_host(bands):
+                self._writer.add(band)
+            self._writer.advance(merger.final)
             self._workspace.watch()
 
         # GPUs are at work beside this as it is.
@@ -279,14 +282,9 @@ class _Run:
                 yield from self._spilled()
                 yield self._progress("batch")
             merging.wait()
-            self._put(merger.finish())
             self._writer.flush()
             yield from self._spilled()
             yield from self._finished_rows()
-
-    def _put(self, bands: Iterator[Band]) -> None:
-        for band in self._place.to_host(bands):
-            self._writer.add(band)
 
     def _finished_rows(self) -> Iterator[Progress]:
         for region in self._writer.finished_rows():

@@ -164,9 +164,6 @@ class GpuPlace:
 
     def _strips(self, band: Band) -> Iterator[_Strip]:
         values, coverage = band.probabilities, band.coverage
-        if isinstance(values, np.ndarray):  # rows that no patch touches take no memory at all
-            yield _Strip(band, None)
-            return
         classes, height, width = values.shape
         row = width * (classes * self._dtype.itemsize + 1)
         step = max(STRIP_BYTES * self._scale // row, 1) * self._scale

@@ -77,7 +77,7 @@ class Place(Protocol):
         """An array for pixels on their way to the model."""
 
     def to_host(self, bands: Iterator[Band]) -> Iterator[Band]:
-        """The same rows for the map's writer, in the same order, perhaps in thinner bands."""
+        """The same pixels for the map's writer, perhaps in thinner bands."""
 
 
 def place_for(

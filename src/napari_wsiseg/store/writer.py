@@ -36,9 +36,9 @@ from napari_wsiseg.store.state import State, Status
 class MapWriter:
     """Writes one map, and is the only one who does. Made by `create` or `resume`.
 
-    A background thread compresses and writes while the run computes; `add` waits where
-    it is two rows behind. `add` may be called from another thread than the rest, if `begin`,
-    `flush` and `close` do not run meanwhile; `map` may be read from any.
+    A background thread compresses and writes while the run computes; `advance` waits where
+    it is two rows behind. `add` and `advance` may be called from another thread than the rest, if
+    `begin`, `flush` and `close` do not run meanwhile; `map` may be read from any.
 
     Parameters
     ----------
@@ -67,8 +67,9 @@ class MapWriter:
         self._state = home.state()
         self._failed = {(p.row, p.column) for p in self._state.failed_patches}
         self._chunks = np.zeros(self._grid.chunk_shape, bool)
-        self._next = self._grid.canvas.height
-        self._row: RunRow | None = None
+        self._rows: dict[int, RunRow] = {}
+        self._next = 0
+        self._final = self._grid.canvas.height
         self._waiting: queue.Queue[RunRow | None] = queue.Queue(maxsize=1)
         self._written: queue.SimpleQueue[Region] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -158,44 +159,66 @@ class MapWriter:
         if chunks.shape != unfinished.shape or (chunks & ~unfinished).any():
             raise StoreError("A run was begun over chunks that are finished; compute the others.")
         self.flush()
-        self._drop_row()
+        self._drop_rows()
         settled = {tuple(p) for p in self._grid.patches_for(~unfinished).tolist()}
         failed = [p for p in self._state.failed_patches if (p.row, p.column) in settled]
         self._state = replace(self._state, failed_patches=tuple(failed))
         self._failed = {(p.row, p.column) for p in failed}
         self._chunks = chunks.copy()
         self._pyramid.begin(self._chunks, self._home.recorded())
-        self._next = 0
+        self._next = self._final = 0
 
     def add(self, band: Band) -> None:
-        """Take the next merged rows; what lies outside the run's chunks is dropped.
+        """Take merged pixels; what lies outside the run's chunks is dropped.
 
-        Bands follow each other from the top to the bottom of the canvas and lie on
-        whole map pixels.
+        Bands may come in any order and must not overlap; pixels that come in none are not
+        covered.
 
         Raises
         ------
         StoreError
-            If the band is not the next, or writing has failed.
+            If the band begins above a row that was final, or within a map pixel, or if
+            writing has failed.
         """
         self._raise_error()
-        scale, chunk, height = self._grid.scale, self._grid.chunk, self._grid.map_size.height
-        if band.top != self._next:
-            raise StoreError(f"A band begins at row {band.top}; row {self._next} is the next.")
+        scale, chunk = self._grid.scale, self._grid.chunk
+        if band.top < self._final:
+            raise StoreError(
+                f"A band begins at row {band.top}; all rows above {self._final} were final."
+            )
         if band.top % scale or band.left % scale:
             raise StoreError(
                 f"A band begins at row {band.top}, column {band.left}, within a map pixel of "
                 f"{scale} x {scale}; cut bands between map pixels."
             )
-        self._next = band.bottom
         top, bottom = band.top // scale, -(-band.bottom // scale)
         for number in range(top // chunk, -(-bottom // chunk)):
             row = self._row_of(number)
-            if row is None:
-                continue
-            row.fill(band, self._grid)
-            if bottom >= min((number + 1) * chunk, height):
-                self._row = None
+            if row is not None:
+                row.fill(band, self._grid)
+
+    def advance(self, final: int) -> None:
+        """Write the chunk rows whose bands have all come.
+
+        Parameters
+        ----------
+        final
+            No band that begins above this row of the canvas will come any more.
+
+        Raises
+        ------
+        StoreError
+            If writing has failed.
+        """
+        self._raise_error()
+        chunk, height = self._grid.chunk, self._grid.map_size.height
+        self._final = final
+        done = height if final >= self._grid.canvas.height else final // self._grid.scale
+        while self._next < len(self._chunks) and min((self._next + 1) * chunk, height) <= done:
+            row = self._row_of(self._next)
+            self._next += 1
+            if row is not None:
+                del self._rows[row.row]
                 self._hand_over(row)
 
     def finished_rows(self) -> list[Region]:
@@ -266,17 +289,17 @@ class MapWriter:
             self._raise_error()
 
     def _row_of(self, number: int) -> RunRow | None:
-        """The chunk row being filled; None where the run has no chunk in it."""
-        if self._row is not None and self._row.row == number:
-            return self._row
+        """A chunk row to be filled; None where the run has no chunk in it."""
+        if number in self._rows:
+            return self._rows[number]
         columns = np.flatnonzero(self._chunks[number])
         if len(columns) == 0:
             return None
         region = self._region(number, int(columns[0]), int(columns[-1]) + 1)
         layout = self._layout
         window = Window.take(self._workspace, region, layout.classes, layout.dtype)
-        self._row = RunRow(number, tuple(columns.tolist()), window)
-        return self._row
+        self._rows[number] = RunRow(number, tuple(columns.tolist()), window)
+        return self._rows[number]
 
     def _hand_over(self, row: RunRow) -> None:
         if self._thread is None:
@@ -323,10 +346,10 @@ class MapWriter:
         """The state, and whether anything went to disk for want of memory."""
         return replace(self._state, spilled=self._state.spilled or self._workspace.spilled)
 
-    def _drop_row(self) -> None:
-        if self._row is not None:
-            self._row.window.release(self._workspace)
-            self._row = None
+    def _drop_rows(self) -> None:
+        for row in self._rows.values():
+            row.window.release(self._workspace)
+        self._rows.clear()
 
     def _stop(self) -> None:
         """Let the thread finish what was handed over, and give all buffers back."""
@@ -334,7 +357,7 @@ class MapWriter:
             self._waiting.put(None)
             self._thread.join()
             self._thread = None
-        self._drop_row()
+        self._drop_rows()
         self._writes.close()
         self._pyramid.release()
 
