@@ -95,6 +95,7 @@ class RowMerger:
     ) -> None:
         self._grid = grid
         self._patches = patches
+        self._bands = band_rows(grid, patches)
         self._frame = grid.frame(patches)
         self._canvas = canvas
         self._weights: Array | None = None
@@ -162,16 +163,12 @@ class RowMerger:
 
     def _next_rows(self, held: int) -> _Rows:
         """What the next row of patches reaches; all of the canvas where there is none."""
-        grid, scale = self._grid, self._grid.scale
         if self._came == len(self._patches):
-            return _Rows(grid.canvas.height, 0, 0, 0, 0)
+            return _Rows(self._grid.canvas.height, 0, 0, 0, 0)
         row = int(self._patches[self._came, 0])
-        top, bottom = int(grid.tops[row]), grid.output_region(row, 0).bottom
-        first, end = top // scale * scale, bottom
-        below = np.searchsorted(self._patches[:, 0], row, "right")
-        if below < len(self._patches):
-            end = min(end, int(grid.tops[self._patches[below, 0]]) // scale * scale)
-        return _Rows(first, top - first, end - first, bottom - end, held)
+        first, end = self._bands[row]
+        box = self._grid.output_region(row, 0)
+        return _Rows(first, box.top - first, end - first, box.bottom - end, held)
 
     def _merge_to(self, end: int) -> Iterator[Band]:
         """Add up the frame's columns before `end`, in blocks no wider than a patch."""
@@ -284,3 +281,16 @@ def block_shape(grid: PatchGrid) -> tuple[int, int]:
     """Rows and columns that are added up at once at the most: a patch's, on whole stored pixels."""
     output, scale = grid.patch_output, grid.scale
     return output.height + scale - 1, -(-output.width // scale) * scale
+
+
+def band_rows(grid: PatchGrid, patches: Indices) -> dict[int, tuple[int, int]]:
+    """The canvas's rows that become final with each grid row of these patches: first, and end.
+
+    They are cut between stored pixels; what no patch reaches is in none.
+    """
+    rows = np.unique(patches[:, 0])
+    firsts = grid.tops[rows] // grid.scale * grid.scale
+    ends = np.minimum(grid.tops[rows] + grid.patch_output.height, grid.canvas.height)
+    ends[:-1] = np.minimum(ends[:-1], firsts[1:])
+    bands = zip(firsts.tolist(), ends.tolist(), strict=True)
+    return dict(zip(rows.tolist(), bands, strict=True))

@@ -35,10 +35,9 @@ PLAN = sys.modules["napari_wsiseg.engine.plan"]
 
 
 @pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 16 px and strips of a few rows, so that small pictures have many."""
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 16 px, so that small pictures have many."""
     monkeypatch.setattr(fields, "PatchGrid", partial(PatchGrid, chunk=16))
-    monkeypatch.setattr(gpu, "STRIP_BYTES", 700)
 
 
 class Copied(PositionModel):
@@ -302,7 +301,7 @@ class TestPlan:
         assert 1 < tight.batch_size < wide.batch_size
 
     def test_the_host_merges_what_does_not_fit_the_gpu(self, room: dict[str, int]) -> None:
-        room["room"] = 10**6
+        room["room"] = 10**4
         settled = plan(job_for(), slide_of(picture(80, 80)), copied())
         assert settled.gpus == ()
         assert settled.need.canvas > 0

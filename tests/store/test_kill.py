@@ -157,12 +157,6 @@ def test_a_full_disk_loses_a_row_and_is_said(tmp_path, monkeypatch):
     assert_holds(writer.map, truth)
 
 
-def add_all(writer, bands):
-    for band in bands:
-        writer.add(band)
-        writer.flush()
-
-
 def test_the_first_error_reaches_whoever_adds_flushes_or_completes(tmp_path, monkeypatch):
     truth = Truth.random(LAYOUT, 4)
     writer = MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace())
@@ -171,10 +165,10 @@ def test_the_first_error_reaches_whoever_adds_flushes_or_completes(tmp_path, mon
         raise ValueError("first cause")
 
     monkeypatch.setattr(writer._pyramid, "update", broken)
-    writer.begin(writer.unfinished)
-    bands = truth.bands(LAYOUT, 0)
     with pytest.raises(StoreError, match="first cause"):
-        add_all(writer, bands)
+        run(writer, truth, writer.unfinished)
+    with pytest.raises(StoreError, match="first cause"):
+        truth.feed(writer, 0)
     with pytest.raises(StoreError, match="first cause"):
         writer.flush()
     with pytest.raises(StoreError, match="first cause"):

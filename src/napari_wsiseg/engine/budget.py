@@ -12,8 +12,8 @@ from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.loading import READ_AHEAD
 from napari_wsiseg.memory import machine_memory
-from napari_wsiseg.merge import block_shape, held_rows
-from napari_wsiseg.models import AHEAD, STRIP_BYTES
+from napari_wsiseg.merge import band_rows, block_shape, held_rows
+from napari_wsiseg.models import AHEAD
 
 _FLOAT = 4
 # The reader's tiles (32 MB at the most), chunks being encoded, and what the allocator keeps.
@@ -90,7 +90,8 @@ class Costs:
         pixels = batch_size * grid.patch_input.area
         if self.gpus:
             under_way = READ_AHEAD + 2 + AHEAD * self.gpus
-            return under_way * _pinned(3 * pixels) + 3 * _pinned(STRIP_BYTES)
+            bands = 2 * _pinned(_block_pixels(grid) * self._stored_bytes)
+            return under_way * _pinned(3 * pixels) + bands
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
         # Four times the answers: the network's, a copy of it, the one that is merged meanwhile,
         # and what of those before reaches under it.
@@ -100,19 +101,17 @@ class Costs:
         """What a run over these chunks takes on a GPU that predicts and merges."""
         pixels = batch_size * grid.patch_input.area
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
-        # Beside the batches under way, the one that is merged and what reaches under it; of a
-        # strip its float32 as well.
+        # Beside the batches under way, the one that is merged and what reaches under it.
         return (
             pixels * self.bytes_per_pixel
             + (AHEAD + 2) * (3 * pixels + answers)
             + self._canvas(grid, chunks)
-            + 3 * _FLOAT * STRIP_BYTES
+            + 2 * _block_pixels(grid) * self.classes * _FLOAT  # a band, as it is rounded
         )
 
     def _canvas(self, grid: PatchGrid, chunks: Mask) -> int:
         frame = grid.frame(grid.patches_for(chunks))
-        rows, columns = block_shape(grid)
-        pixels = held_rows(grid) * frame.size.width + rows * columns
+        pixels = held_rows(grid) * frame.size.width + _block_pixels(grid)
         return pixels * (self.classes + 1) * _FLOAT
 
     def need(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> MemoryNeed:
@@ -122,11 +121,11 @@ class Costs:
             batches=self.batches(grid, batch_size),
             canvas=0 if self.gpus else self._canvas(grid, chunks),
             rows=_row_pixels(grid, chunks) * (self._stored_bytes + 1),
-            blocks=3 * self._block_pixels(grid, frame, batch_size),
+            blocks=3 * self._read_pixels(grid, frame, batch_size),
             gpu=self.gpu(grid, chunks, batch_size) if self.gpus else 0,
         )
 
-    def _block_pixels(self, grid: PatchGrid, frame: Region, batch_size: int) -> int:
+    def _read_pixels(self, grid: PatchGrid, frame: Region, batch_size: int) -> int:
         """Decoded pixels that are held at once, at the most."""
         given, answer, block, canvas = grid.patch_input, grid.patch_output, self.block, grid.canvas
         # What patches read, rounded out to whole blocks on both sides.
@@ -158,15 +157,23 @@ def _row_pixels(grid: PatchGrid, chunks: Mask) -> int:
     if len(columns) == 0:
         return 0
     first, end, size = int(columns[0]), int(columns[-1]) + 1, grid.map_size
-    # Those that a row of patches lies on are being filled; one waits, and one is being written.
-    # Of the coarser levels one each.
-    filled = -(-grid.patch_output.height // grid.chunk_side) + 1
+    # Those that a band lies on are being filled; one waits, and one is being written. Of the
+    # coarser levels one each.
+    side = grid.chunk_side
+    bands = band_rows(grid, grid.patches_for(chunks)).values()
+    filled = max(-(-below // side) - top // side for top, below in bands)
     pixels = (filled + 2) * _row_area(first, end, size, grid.chunk)
     while max(size.height, size.width) > grid.chunk:
         first, end = first // 2, -(-end // 2)
         size = Size(-(-size.height // 2), -(-size.width // 2))
         pixels += _row_area(first, end, size, grid.chunk)
     return pixels
+
+
+def _block_pixels(grid: PatchGrid) -> int:
+    """Canvas pixels that are added up at once, at the most."""
+    rows, columns = block_shape(grid)
+    return rows * columns
 
 
 def _row_area(first: int, end: int, level: Size, chunk: int) -> int:

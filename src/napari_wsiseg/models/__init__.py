@@ -17,7 +17,6 @@ from napari_wsiseg.models.inference import (
 from napari_wsiseg.models.load import load_model, stain_model
 from napari_wsiseg.models.place import (
     AHEAD,
-    STRIP_BYTES,
     Answer,
     HostReplica,
     Place,
@@ -31,7 +30,6 @@ from napari_wsiseg.models.zoo import STAINS, models, weights_ready
 __all__ = [
     "AHEAD",
     "STAINS",
-    "STRIP_BYTES",
     "Answer",
     "HostReplica",
     "OutOfMemory",

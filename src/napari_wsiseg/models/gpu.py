@@ -22,7 +22,7 @@ from napari_wsiseg.geometry import Size
 from napari_wsiseg.messages import Band
 from napari_wsiseg.models.base import Segmenter
 from napari_wsiseg.models.inference import FailuresTold, OutOfMemory, answer
-from napari_wsiseg.models.place import AHEAD, STRIP_BYTES, Replica
+from napari_wsiseg.models.place import AHEAD, Replica
 from napari_wsiseg.reduce import block_sum
 
 _AS_QUICK = 1.02
@@ -152,34 +152,21 @@ class GpuPlace:
         """Nothing to do: a tensor goes when nobody holds it."""
 
     def to_host(self, bands: Iterator[Band]) -> Iterator[Band]:
-        """Bands as stored, cut into strips; each travels while the one before is written."""
-        before: _Strip | None = None
+        """Bands as stored; each travels while the one before is written."""
+        before: _Sent | None = None
         for band in bands:
-            for strip in self._strips(band):
-                if before is not None:
-                    yield before.arrived()
-                before = strip
+            sent = self._sent(band)
+            if before is not None:
+                yield before.arrived()
+            before = sent
         if before is not None:
             yield before.arrived()
 
-    def _strips(self, band: Band) -> Iterator[_Strip]:
-        values, coverage = band.probabilities, band.coverage
-        classes, height, width = values.shape
-        row = width * (classes * self._dtype.itemsize + 1)
-        step = max(STRIP_BYTES * self._scale // row, 1) * self._scale
-        for start in range(0, height, step):
-            rows = slice(start, start + step)
-            stored, covered = self._stored(values[:, rows], coverage[rows])
-            yield _Strip(
-                Band(
-                    band.top + start,
-                    band.left,
-                    self._download(stored),
-                    self._download(covered),
-                    self._scale,
-                ),
-                _recorded(self._home),
-            )
+    def _sent(self, band: Band) -> _Sent:
+        stored, covered = self._stored(band.probabilities, band.coverage)
+        values, coverage = self._download(stored), self._download(covered)
+        on_host = Band(band.top, band.left, values, coverage, self._scale)
+        return _Sent(on_host, _recorded(self._home))
 
     def _stored(self, values: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
         """What the map's writer makes of float32 probabilities, bit for bit."""
@@ -197,15 +184,15 @@ class GpuPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Strip:
-    """Rows on their way to the host."""
+class _Sent:
+    """A band on its way to the host."""
 
     band: Band
-    sent: torch.cuda.Event | None
+    done: torch.cuda.Event | None
 
     def arrived(self) -> Band:
-        if self.sent is not None:
-            self.sent.synchronize()
+        if self.done is not None:
+            self.done.synchronize()
         return self.band
 
 

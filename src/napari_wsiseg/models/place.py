@@ -18,9 +18,6 @@ from napari_wsiseg.spec import ModelSpec
 AHEAD = 2
 """Batches that a GPU has to do while an earlier one is merged: enough never to wait."""
 
-STRIP_BYTES = 2**25
-"""Finished rows that travel from a GPU at once, at the most; two such parts are under way."""
-
 
 _BITS_OF_ONE = np.float32(1).view(np.uint32)
 
@@ -77,7 +74,7 @@ class Place(Protocol):
         """An array for pixels on their way to the model."""
 
     def to_host(self, bands: Iterator[Band]) -> Iterator[Band]:
-        """The same pixels for the map's writer, perhaps in thinner bands."""
+        """The same pixels for the map's writer, in the same order."""
 
 
 def place_for(

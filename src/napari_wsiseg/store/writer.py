@@ -171,8 +171,8 @@ class MapWriter:
     def add(self, band: Band) -> None:
         """Take merged pixels; what lies outside the run's chunks is dropped.
 
-        Bands may come in any order and must not overlap; pixels that come in none are not
-        covered.
+        No band begins above the one before it: what lies above its first row is final. Bands must
+        not overlap; pixels that come in none are not covered.
 
         Raises
         ------
@@ -191,6 +191,7 @@ class MapWriter:
                 f"A band begins at row {band.top}, column {band.left}, within a map pixel of "
                 f"{scale} x {scale}; cut bands between map pixels."
             )
+        self.advance(band.top)
         top, bottom = band.top // scale, -(-band.bottom // scale)
         for number in range(top // chunk, -(-bottom // chunk)):
             row = self._row_of(number)
