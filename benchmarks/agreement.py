@@ -1,4 +1,4 @@
-"""What each way to compute a UNet costs, and how far its answers lie from `exact`.
+"""What each way to compute a UNet costs, and how far its answers lie from `exact` in torch.
 
     PYTHONPATH=src:tests python benchmarks/agreement.py SLIDE
 
@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +38,10 @@ def ways(folder: Path) -> dict[tuple[str, str], Ask]:
     """By backend and precision; the first is what the others are held against."""
     weights = folder / "weights.pth"
     torch.save(state_of(BCSS), weights)
-    precisions = ["fp32", *(["bf16"] if has_bf16(torch.device("cpu")) else [])]
+    precisions = ["exact", "fp32", *(["bf16"] if has_bf16(torch.device("cpu")) else [])]
     backends = ["torch", *(["openvino"] if is_installed("openvino") else [])]
     found: dict[tuple[str, str], Ask] = {}
-    for backend, precision in [
-        ("torch", "exact"),
-        *((backend, precision) for backend in backends for precision in precisions),
-    ]:
+    for backend, precision in product(backends, precisions):
         model = load_model(
             BCSS, weights=weights, device="cpu", precision=precision, backend=backend
         )

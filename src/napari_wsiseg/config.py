@@ -154,11 +154,11 @@ class SegmentationJob(_Frozen):
     batch_size
         Patches a predict call; None: chosen by device and memory.
     device, precision
-        "auto", or a torch device; "auto", "exact" (float32 as trained), "fp32" (float32,
-        regrouped), "bf16" or "fp16".
+        "auto", or a torch device; "auto", "exact" (float32, to 2e-5 as trained), "fp32"
+        (float32, regrouped), "bf16" or "fp16".
     backend
         What computes a UNet: "auto", "torch", or "openvino" on the CPU. "auto" is OpenVINO where
-        it is installed, on an x86-64 processor in "fp32" or "bf16".
+        it is installed, on an x86-64 processor.
     window
         Weight of a patch's pixels where patches overlap.
     tissue

@@ -14,8 +14,9 @@ from napari_wsiseg.models.runtimes import is_installed, openvino
 Precision = Literal["exact", "fp32", "bf16", "fp16"]
 """What a network computes in.
 
-"exact": float32 in the order of the published network; "fp32": float32 with the encoder's
-batch norms folded into its convolutions; "bf16", "fp16": so, with 16-bit convolutions.
+"exact": float32, within 2e-5 of the published network's order of operations, which it is in
+torch; "fp32": float32 with the encoder's batch norms folded into its convolutions; "bf16",
+"fp16": so, with 16-bit convolutions.
 """
 
 Backend = Literal["torch", "openvino"]
@@ -120,31 +121,25 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
     return cast("Precision", precision)
 
 
-def resolve_backend(backend: str, device: torch.device, precision: Precision) -> Backend:
+def resolve_backend(backend: str, device: torch.device) -> Backend:
     """What computes a network; "auto" is OpenVINO where it is installed and known to be faster.
 
-    That is on x86-64 processors. `exact` is left to torch, whose order of operations it is.
+    That is on x86-64 processors.
 
     Raises
     ------
     ModelError
-        If the name is unknown, or OpenVINO cannot compute on the device or in the precision.
+        If the name is unknown, or OpenVINO cannot compute on the device.
     """
-    fits = device.type == "cpu" and precision != "exact"
     if backend == "auto":
         faster = platform.machine().lower() in _X86_64 and is_installed("openvino")
-        return "openvino" if fits and faster else "torch"
+        return "openvino" if device.type == "cpu" and faster else "torch"
     if backend not in get_args(Backend):
         raise ModelError(f"{backend!r} is no backend; choose auto, {', '.join(get_args(Backend))}.")
     if backend == "openvino" and device.type != "cpu":
         raise ModelError(
             f"Only on the CPU does OpenVINO compute here, not on {str(device)!r}; choose device "
             "cpu, or backend auto."
-        )
-    if backend == "openvino" and precision == "exact":
-        raise ModelError(
-            "OpenVINO regroups the operations, which 'exact' forbids; choose precision fp32, or "
-            "backend torch."
         )
     if backend == "openvino":
         openvino()  # says so where it is missing, before weights are fetched

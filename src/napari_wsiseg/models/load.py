@@ -22,7 +22,7 @@ _FILES = {_ONNX, ".pt", ".ts", ".torchscript"}
 # OpenVINO: 225 and 126, and the weights as it packs them when it is asked first, on 1024 x 1024.
 _UNET_BYTES_PER_PIXEL: dict[Backend, dict[Precision, int]] = {
     "torch": {"exact": 400, "fp32": 400, "bf16": 200, "fp16": 200},
-    "openvino": {"fp32": 480, "bf16": 320},
+    "openvino": {"exact": 480, "fp32": 480, "bf16": 320},
 }
 _NAMELESS = "it holds weights and no network; give weights=PATH beside a model's name"
 _UNREADABLE = {
@@ -56,7 +56,7 @@ def load_model(
         "auto", "exact", "fp32", "bf16" or "fp16". Stain models and model files always
         compute in float32, or as they were saved.
     backend
-        What computes a UNet: "auto", "torch" or "openvino" (on the CPU, in "fp32" or "bf16").
+        What computes a UNet: "auto", "torch" or "openvino" (on the CPU).
         "auto" is OpenVINO where it is installed, on an x86-64 processor. The other models have
         one each.
     trust
@@ -85,7 +85,7 @@ def load_model(
     on_cpu = device == "auto" and (backend == "openvino" or suffix == _ONNX)
     place = resolve_device("cpu" if on_cpu else device)
     number = resolve_precision(precision, place)
-    runtime = resolve_backend(backend, place, number)
+    runtime = resolve_backend(backend, place)
     if known is not None and not known.measures_stains:
         source = None if weights is None else Path(weights)
         return _load_unet(known, source, place, number, runtime)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,6 +99,38 @@ def graph_of(network: Callable[..., Any], shape: Sequence[int], *args: object) -
     patches = _ops().parameter(list(shape), openvino().Type.u8)
     answer = network(GraphTensor(patches), *args)
     return openvino().Model([_ops().result(answer.output)], [patches], "network")
+
+
+def shorten_sums(model: Any, longest: int) -> None:
+    """Let each convolution add up at most so many products at once, in place.
+
+    The channels go through in equal parts, whose sums are added. What float32 rounds away grows
+    with the length of a sum.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Convolution":
+            continue
+        x, weight = node.input_value(0), node.input_value(1).get_node().data
+        channels = max(1, longest // weight[0, 0].size)
+        parts = -(-weight.shape[1] // channels)
+        if parts > 1:
+            total = _in_parts(x, np.array_split(weight, parts, axis=1), node.get_attributes())
+            for reader in node.output(0).get_target_inputs():
+                reader.replace_source_output(total.output(0))
+
+
+def _in_parts(x: Any, weights: Sequence[NDArray[np.float32]], how: Mapping[str, Any]) -> Any:
+    """The sum of the convolutions of as many channels as each weight has."""
+    channels = _ops().variadic_split(x, np.int64(1), np.array([w.shape[1] for w in weights]))
+    total = None
+    for part, weight in zip(channels.outputs(), weights, strict=True):
+        answer = _ops().convolution(
+            part,
+            _ops().constant(weight.copy(), shared_memory=True),
+            *(how[name] for name in ("strides", "pads_begin", "pads_end", "dilations")),
+        )
+        total = answer if total is None else _ops().add(total, answer)
+    return total
 
 
 def _ops() -> Any:
