@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isqrt
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -31,6 +33,8 @@ _TIMED_OUTPUTS = (64, 512)
 _SAMPLES = 3
 _SAMPLING_SECONDS = 2.0
 _CHOICES = 24
+_QUICK: WeakKeyDictionary[Segmenter, tuple[str, int]] = WeakKeyDictionary()
+"""Models that `is_quick` has found to be so, where and with how many threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,21 @@ def is_quick(segmenter: Segmenter, device: str) -> bool:
 
     It tells where that patch would be even if the whole call went into what comes out, or into
     what goes in. `largest_patch` then says what it would after `time_model`, which takes longer.
+    A model that was quick is not asked again while it computes with as many threads: of many
+    slides only the first waits, and what was built for their patches stays.
     """
+    with suppress(TypeError):  # one that was brought may be no key
+        if _QUICK.get(segmenter) == (device, _threads()):
+            return True
+    is_so = _tells(segmenter, device)
+    with suppress(TypeError):
+        if is_so:
+            _QUICK[segmenter] = device, _threads()
+    return is_so
+
+
+def _tells(segmenter: Segmenter, device: str) -> bool:
+    """What `is_quick` says of a call."""
     spec = segmenter.spec
     patch = _timed_patches(spec)[-1]
     wall, busy = _call(segmenter, patch)
