@@ -138,12 +138,20 @@ CASES: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def in_own_process(case: str, *arguments: object) -> dict[str, Any]:
-    """What a case of this script answers in a process of its own."""
+    """What a case of this script answers in a process of its own; what it says first is printed."""
     command = [sys.executable, __file__, "--case", case, json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    line = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            for line in child.stdout or ():
+                if not line.startswith("{"):
+                    print(line, end="", flush=True)
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        sys.exit(child.returncode)
+    answer: dict[str, Any] = json.loads(line)
     return answer
 
 
@@ -210,20 +218,26 @@ def half_table(slides: Slides, quick: bool, rounds: int) -> None:
 
 def unet_table(slides: Slides, quick: bool, rounds: int) -> None:
     side = 2000 if quick else 6000
+    print()
     case = in_own_process("unet", "turns_alone", slides(side, side), max(1, rounds // 2))
-    ratios = [turn["engine"]["wall"] / turn["model"]["wall"] for turn in case["turns"]]
-    alone = median(turn["model"]["wall"] for turn in case["turns"])
-    whole = median(turn["engine"]["wall"] for turn in case["turns"])
-    print("\n| UNet | patches | model only, s | engine, s | engine / model |")
-    print("|---|---|---:|---:|---|")
+    turns = case["turns"]
+    walls, processors = (
+        spread([turn["engine"][kind] / turn["model"][kind] for turn in turns], 3)
+        for kind in ("wall", "processor")
+    )
+    alone, whole = (median(turn[part]["wall"] for turn in turns) for part in ("model", "engine"))
+    print("\n| UNet | patches | model only, s | engine, s | engine / model | processor time |")
+    print("|---|---|---:|---:|---|---|")
     print(
-        f"| {case['way']} | {case['patches']} | {alone:.1f} | {whole:.1f} | {spread(ratios, 3)} |",
+        f"| {case['way']} | {case['patches']} | {alone:.1f} | {whole:.1f} | {walls} "
+        f"| {processors} |",
         flush=True,
     )
 
 
 def together_table(slides: Slides, quick: bool, rounds: int) -> None:
-    side, sample = (TOGETHER_QUICK, 4) if quick else (TOGETHER, 10)
+    side, sample = (TOGETHER_QUICK, 4) if quick else (TOGETHER, 6)
+    print()
     case = in_own_process("unet", "turns_together", slides(side, side), max(1, rounds // 2), sample)
     turns, loops, engines = case["turns"], case["loops"], case["engines"]
     walls = {name: [turn[name]["wall"] for turn in turns] for name in (*loops, *engines)}
@@ -246,9 +260,11 @@ def agreement_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: 
     side = TOGETHER_QUICK if quick else TOGETHER
     slide = slides(side, side)
     maps = Path(slide).with_suffix(".maps")
+    print()
+    rows = in_own_process("unet", "agreement", slide, str(maps))
     print("\n| map | patches | largest difference | mean | same most probable class |")
     print("|---|---|---|---|---|")
-    for name, row in in_own_process("unet", "agreement", slide, str(maps)).items():
+    for name, row in rows.items():
         print(
             f"| {name} | {row['patches']} | {row['largest']:.1e} | {row['mean']:.1e} "
             f"| {100 * row['same']:.3f} % |",
@@ -346,7 +362,7 @@ def main() -> None:
         name, arguments = given.case
         print(json.dumps(CASES[name](*json.loads(arguments))))
         return
-    print(machine())
+    print(machine(), flush=True)
     rounds = given.rounds or (2 if given.quick else 5)
     with tempfile.TemporaryDirectory() as folder:
         slides = Slides(given.slides or Path(folder))

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from limits import model_only, patches_in_memory, plain_loop, timed
+from limits import Cost, model_only, patches_in_memory, plain_loop, timed
 from unet_weights import weights_in
 
 from napari_wsiseg.config import SegmentationJob
-from napari_wsiseg.engine import plan, run
-from napari_wsiseg.geometry import Size
+from napari_wsiseg.engine import run
+from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.models import Segmenter, load_model, predict, with_shapes
-from napari_wsiseg.slides import open_slide
+from napari_wsiseg.slides import Slide, open_slide
 from napari_wsiseg.store import ProbabilityMap
 
 BCSS = "fcn_resnet50_unet-bcss"
@@ -26,7 +26,7 @@ MPP = 0.25
 """What the model reads: level 0 of the slide is taken for that."""
 
 PATCH, OUTPUT = Size(1024, 1024), Size(512, 512)
-FASTEST, FP32 = "engine at its fastest", "engine in float32"
+FASTEST, EXACT = "engine at its fastest", "engine in exact"
 _BAND = 512
 
 
@@ -35,16 +35,19 @@ def turns_alone(slide: str, rounds: int) -> dict[str, Any]:
     turns = []
     with tempfile.TemporaryDirectory() as folder, open_slide(Path(slide), mpp=MPP) as opened:
         model = _model(Path(folder), "auto")
-        settled = plan(SegmentationJob(tissue="none"), opened, model)
-        grid = settled.grid
+        grid, batch = _began(Path(folder), FASTEST, opened, model)
         fitted = with_shapes(model, grid.patch_input, grid.patch_output)
-        patches = patches_in_memory(opened, grid, settled.patches)
-        for number in range(rounds + 1):
+        count = int(grid.keep.sum())
+        patches = patches_in_memory(opened, grid, count)
+        for number in range(rounds):
             job = SegmentationJob(output=Path(folder) / f"{number}.ome.zarr", tissue="none")
-            alone = model_only(fitted, patches, settled.batch_size, settled.patches)
-            whole = timed(lambda job=job: run(job, opened, model))
-            turns.append({"model": vars(alone), "engine": vars(whole)})
-    return {"patches": _told(grid), "way": _way(model), "turns": turns[1:]}
+            turns.append(
+                {
+                    "model": _told_cost("model only", model_only(fitted, patches, batch, count)),
+                    "engine": _told_cost("engine", timed(lambda job=job: run(job, opened, model))),
+                }
+            )
+    return {"patches": _told(grid), "way": _way(model), "turns": turns}
 
 
 def turns_together(slide: str, rounds: int, sample: int) -> dict[str, Any]:
@@ -55,23 +58,44 @@ def turns_together(slide: str, rounds: int, sample: int) -> dict[str, Any]:
         loops = _loops(Path(folder))
         models = {
             FASTEST: (_model(Path(folder), "auto"), "uint8"),
-            FP32: (_model(Path(folder), "fp32"), "float32"),
+            EXACT: (_model(Path(folder), "exact"), "float32"),
         }
+        for name, (model, _) in models.items():
+            wider, _ = _began(Path(folder), name, opened, model)
+            engines[name] = f"{_way(model)}, {_told(wider)}"
         patch = patches_in_memory(opened, grid, 1)
-        for model in (*loops.values(), *(model for model, _ in models.values())):
+        for model in loops.values():
             predict(model, patch)
         for number in range(rounds):
-            turn = {
-                name: vars(plain_loop(opened, model, grid, sample)) for name, model in loops.items()
-            }
+            turn = {}
+            for name, model in loops.items():
+                turn[name] = _told_cost(name, plain_loop(opened, model, grid, sample))
             for name, (model, dtype) in models.items():
                 output = Path(folder) / f"{name} {number}.ome.zarr"
                 job = SegmentationJob(output=output, tissue="none", dtype=dtype)
-                turn[name] = vars(timed(lambda job=job, model=model: run(job, opened, model)))
-                with ProbabilityMap.open(output) as result:
-                    engines[name] = f"{_way(model)}, {_told(result.grid)}"
+                turn[name] = _told_cost(
+                    name, timed(lambda job=job, model=model: run(job, opened, model))
+                )
             turns.append(turn)
     return {"turns": turns, "loops": dict.fromkeys(loops, _told(grid)), "engines": engines}
+
+
+def _began(folder: Path, name: str, slide: Slide, model: Segmenter) -> tuple[PatchGrid, int]:
+    """What a run of the model comes to, from one of a corner: the first, which compiles."""
+    job = SegmentationJob(
+        output=folder / f"{name} first.ome.zarr",
+        tissue="none",
+        region=Region(0, 0, Size(_BAND, _BAND)),
+    )
+    results: list[ProbabilityMap] = []
+    _told_cost(f"{name}, its first patch", timed(lambda: results.append(run(job, slide, model))))
+    return results[0].grid, int(results[0].provenance["batch_size"])
+
+
+def _told_cost(name: str, cost: Cost) -> dict[str, float]:
+    """A cost, which is printed as soon as it is known."""
+    print(f"- {name}: {cost.wall:.1f} s, {cost.processor:.1f} of the processor", flush=True)
+    return vars(cost)
 
 
 def _loops(folder: Path) -> dict[str, Segmenter]:
@@ -89,20 +113,22 @@ def agreement(slide: str, folder: str) -> dict[str, Any]:
     home = Path(folder)
     home.mkdir(exist_ok=True)
     shapes = {"patch_input_shape": 1024, "patch_output_shape": 512}
-    jobs: dict[str, tuple[str, dict[str, Any]]] = {
-        "stride 448": ("exact", {**shapes, "stride_shape": 448, "dtype": "float32"}),
-        "stride 450": ("fp32", {**shapes, "stride_shape": 450, "dtype": "float32"}),
-        FASTEST: ("auto", {}),
-        FP32: ("fp32", {"dtype": "float32"}),
+    plain = {**shapes, "dtype": "float32"}
+    jobs: dict[str, tuple[str, Literal["auto", "torch"], dict[str, Any]]] = {
+        "stride 448": ("exact", "torch", {**plain, "stride_shape": 448}),
+        FASTEST: ("auto", "auto", {}),
+        EXACT: ("exact", "auto", {"dtype": "float32"}),
+        "stride 450": ("fp32", "auto", {**plain, "stride_shape": 450}),
     }
     rows: dict[str, Any] = {}
     with open_slide(Path(slide), mpp=MPP) as opened:
         maps = {}
-        for name, (precision, values) in jobs.items():
+        for name, (precision, backend, values) in jobs.items():
             output = home / f"{name.replace(' ', '-')}.ome.zarr"
-            model = _model(home, precision)
+            model = _model(home, precision, backend)
             maps[name] = run(SegmentationJob(output=output, tissue="none", **values), opened, model)
-            rows[f"{name}, {_way(model)}"] = _apart(maps[name], maps["stride 448"])
+            row = rows[f"{name}, {_way(model)}"] = _apart(maps[name], maps["stride 448"])
+            print(f"- {name}: {row['largest']:.2e}, {100 * row['same']:.4f} % the same", flush=True)
     return rows
 
 
