@@ -117,7 +117,7 @@ def test_a_size_that_does_not_fit_is_named(exact: Exact):
 def bcss(tmp_path_factory: pytest.TempPathFactory) -> ws.Segmenter:
     path = tmp_path_factory.mktemp("weights") / "bcss.pth"
     torch.save(weights(shapes_of(BCSS)), path)
-    return ws.load_model(BCSS, weights=path, device="cpu", precision="exact")
+    return ws.load_model(BCSS, weights=path, device="cpu", precision="exact", backend="torch")
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ def test_a_file_given_takes_the_place_of_the_download(
 ):
     path = tmp_path / f"mine{suffix}"
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
-    segmenter = ws.load_model(NAME, weights=path, precision="exact", device="cpu")
+    segmenter = ws.load_model(NAME, weights=path, precision="exact", device="cpu", backend="torch")
     assert segmenter.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (segmenter.precision, segmenter.device, segmenter.backend) == ("exact", "cpu", "torch")
     assert segmenter.spec == ws.models()[NAME]
