@@ -320,6 +320,15 @@ def start_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: ARG0
         print(f"| {name} | {spread(seconds)} |", flush=True)
 
 
+def pieces_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: ARG001 - as the others
+    file = Path(__file__).with_name("pieces.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    most = ["--benchmark-max-time=0.2"] if quick else []
+    columns = "--benchmark-columns=min,median,max,rounds"
+    if status := subprocess.call([*command, columns, *most]):
+        sys.exit(status)
+
+
 TABLES = {
     "time": time_table,
     "half": half_table,
@@ -328,6 +337,7 @@ TABLES = {
     "agreement": agreement_table,
     "memory": memory_table,
     "start": start_table,
+    "pieces": pieces_table,
 }
 
 
