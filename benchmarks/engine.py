@@ -24,6 +24,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from napari_wsiseg.threads import let_waiting_threads_sleep
+
 WIDTHS, HEIGHT = (8000, 16000, 32000), 4000
 QUICK_WIDTHS, QUICK_HEIGHT = (4000, 8000), 2000
 MEMORY_WIDTH, MEMORY_HEIGHTS = 16000, (8000, 16000, 32000)
@@ -368,6 +370,8 @@ def main() -> None:
     parser.add_argument("--slides", type=Path, help="keep the slides here for the next time")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    # As the command line does, and limits and loops alike.
+    let_waiting_threads_sleep()
     if given.case:
         name, arguments = given.case
         print(json.dumps(CASES[name](*json.loads(arguments))))

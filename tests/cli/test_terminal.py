@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -110,3 +113,26 @@ class TestColumns:
 )
 def test_numbers_in_words(words_of, text):
     assert words_of == text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "3000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, expected) -> None:
+    """Set before anything loads torch, which reads it once."""
+    code = (
+        "import os, sys\n"
+        "from napari_wsiseg.cli.app import run\n"
+        "run(['--version'])\n"
+        "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP", "OMP"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"{expected} False"

@@ -18,6 +18,7 @@ from napari_wsiseg.cli.terminal import INTERRUPTED, fail, out, prepare_streams, 
 from napari_wsiseg.cli.verbs import demo, info, list_models, view
 from napari_wsiseg.errors import WsisegError
 from napari_wsiseg.notice import RESEARCH_USE
+from napari_wsiseg.threads import let_waiting_threads_sleep
 
 # typer's own click or the package of that name: it depends on typer's version.
 _ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -42,6 +43,7 @@ class _Asked:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line on these arguments, `sys.argv`'s by default; the exit status."""
     prepare_streams()
+    let_waiting_threads_sleep()
     # Without a handler Python prints what libraries log (tifffile does, of a damaged slide);
     # what of it concerns the user comes as a warning or an error of ours.
     logging.getLogger().addHandler(logging.NullHandler())
