@@ -1,12 +1,14 @@
-"""Reads files that people write: YAML as plain data, and nothing beyond a sensible size.
+"""Reads files that others wrote: plain files alone, nothing beyond a sensible size, YAML as data.
 
 Knows no field of any.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -20,17 +22,36 @@ class UnreadableError(ValueError):
     """A file is not what it should be; says why, in words without a full stop."""
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """A file, open for reading, that has an end: no pipe, which is waited for, and no device.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    UnreadableError
+        If it is a pipe, a device or a socket; links are followed.
+    """
+    # A pipe is opened without waiting for whoever writes to it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115 - paths take no opener
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UnreadableError("it is a pipe or a device, where a plain file is needed")
+    return file
+
+
 def read_bounded(path: Path, most: int) -> bytes:
-    """A file's bytes, if they are no more than `most`.
+    """A plain file's bytes, if they are no more than `most`.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     UnreadableError
-        If there are more.
+        If there are more, or it is no plain file.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise UnreadableError(

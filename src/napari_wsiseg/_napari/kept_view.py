@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from napari_wsiseg.documents import read_bounded
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.errors import JobError, StoreError
 
 if TYPE_CHECKING:
     from napari_wsiseg.labels import DecisionRule
@@ -68,9 +68,14 @@ def kept_hidden(pm: ProbabilityMap) -> frozenset[int]:
 
 def keep_hidden(pm: ProbabilityMap, hidden: AbstractSet[int]) -> None:
     """Keep which classes are hidden for the next time, where the result can be written."""
+    from napari_wsiseg.store.files import write_durably
+
     if pm.path is None or not pm.path.is_dir():
         return
     try:
-        (pm.path / HIDDEN).write_text(json.dumps([pm.classes[index] for index in sorted(hidden)]))
-    except OSError as error:
+        # By name: where that is a link, the link is replaced and not what it leads to.
+        write_durably(
+            pm.path / HIDDEN, json.dumps([pm.classes[i] for i in sorted(hidden)]).encode()
+        )
+    except StoreError as error:
         _log.info("The hidden classes of %s are not kept: %s", pm.path, error)

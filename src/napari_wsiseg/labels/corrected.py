@@ -16,7 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore, MemoryStore
 
-from napari_wsiseg.errors import StoreError
+from napari_wsiseg.errors import StoreError, reason
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels.decide import decide
 from napari_wsiseg.labels.pyramid import LabelPyramid, Labels, ZarrArray, level_arrays
@@ -31,6 +31,8 @@ from napari_wsiseg.labels.record import (
     read_record,
 )
 from napari_wsiseg.labels.rule import DecisionRule
+from napari_wsiseg.slides.zarr_chunks import bounded
+from napari_wsiseg.slides.zarr_files import PlainFiles
 from napari_wsiseg.store.chunks import encoded
 from napari_wsiseg.store.files import (
     LOOKS_AFTER_FAILURE,
@@ -117,7 +119,7 @@ class CorrectedLabels:
             labels: Labels = np.asarray(self._arrays[level][region.slices])
         # Zarr and its codecs fail in ways that nobody lists.
         except Exception as error:
-            raise damaged(self._folder, f"level {level}: {type(error).__name__}") from error
+            raise damaged(self._folder, f"level {level}: {reason(error)}") from error
         if labels.max(initial=0) > len(self._pm.classes):
             raise damaged(self._folder, f"level {level} holds the label {labels.max()}")
         return labels
@@ -310,14 +312,14 @@ def _pixels_of(labels: Labels, pm: ProbabilityMap) -> NDArray[np.int64]:
 
 
 def _open_arrays(folder: Path, layout: MapLayout) -> tuple[ZarrArray, ...]:
-    store, side = LocalStore(folder, read_only=True), layout.grid.chunk
+    store, side = PlainFiles(folder), layout.grid.chunk
     arrays: list[zarr.Array[Any]] = []
     for level, size in enumerate(layout.sizes):
         try:
-            array = zarr.open_array(store, path=f"{level}", mode="r", zarr_format=3)
+            array = bounded(zarr.open_array(store, path=f"{level}", mode="r", zarr_format=3))
         # As above.
         except Exception as error:
-            raise damaged(folder, f"level {level}: {type(error).__name__}") from error
+            raise damaged(folder, f"level {level}: {reason(error)}") from error
         found = (array.shape, array.dtype, array.chunks)
         if found != ((size.height, size.width), np.dtype(np.uint8), (side, side)):
             raise damaged(folder, f"level {level} has the wrong shape, type or chunks")

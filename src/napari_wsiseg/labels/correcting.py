@@ -20,7 +20,7 @@ from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.labels.record import NAME, Correction
 from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule
 from napari_wsiseg.regions import extent_of, mask_of, named
-from napari_wsiseg.store.files import naming, partial_name
+from napari_wsiseg.store.files import check_no_links, naming, partial_name
 from napari_wsiseg.store.label_images import unlist_label
 from napari_wsiseg.store.lock import WriterLock
 
@@ -132,7 +132,7 @@ def correct_steps(
     box, inside = _placed(pm, area)
     where = box if isinstance(area, Region) else tuple((float(y), float(x)) for y, x in area)
     labels = _checked(painted, box, pm.spec)
-    lock = WriterLock.acquire(corrected.folder_of(pm).parent.parent)
+    lock = _locked(pm)
     try:
         corrected.sweep(pm)
         stored = CorrectedLabels.open(pm) if has_corrections(pm) else None
@@ -177,16 +177,22 @@ def discard_corrections(pm: ProbabilityMap) -> None:
     if not has_corrections(pm):
         return
     folder = corrected.folder_of(pm)
-    result = folder.parent.parent
-    lock = WriterLock.acquire(result)
+    lock = _locked(pm)
     try:
-        unlist_label(result, NAME)
+        unlist_label(lock.folder, NAME)
         aside = partial_name(folder)
         with naming(folder):
             folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         lock.release()
+
+
+def _locked(pm: ProbabilityMap) -> WriterLock:
+    """The right to write to a map's result, and nowhere else."""
+    result = corrected.folder_of(pm).parent.parent
+    check_no_links(result)
+    return WriterLock.acquire(result)
 
 
 def _placed(pm: ProbabilityMap, area: Region | Polygon) -> tuple[Region, NDArray[np.bool_] | None]:

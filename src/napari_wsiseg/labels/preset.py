@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_wsiseg.documents import UnreadableError, read_bounded
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.labels.rule import DecisionRule, Unit, threshold_scale, threshold_unit
 from napari_wsiseg.notice import RESEARCH_USE
@@ -94,13 +95,13 @@ def load_preset(path: str | os.PathLike[str], spec: ModelSpec) -> DecisionRule:
     """
     file = Path(path)
     try:
-        if file.stat().st_size > _LARGEST:
-            raise JobError(f"{file} is {file.stat().st_size} bytes long, which no preset is.")
-        preset = _Preset.model_validate_json(file.read_bytes(), strict=True)
+        preset = _Preset.model_validate_json(read_bounded(file, _LARGEST), strict=True)
     except OSError as error:
         raise JobError(
             f"The preset {file} cannot be read ({error.strerror}); check the name."
         ) from error
+    except UnreadableError as error:
+        raise JobError(f"{file} is no preset: {error}; choose another file.") from error
     except ValidationError as error:
         is_json = error.errors()[0]["type"] != "json_invalid"
         why = sentence(error, "a preset") if is_json else "it is not JSON; choose another file."

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from napari_wsiseg._version import __version__
+from napari_wsiseg.documents import LARGEST_JSON, UnreadableError, read_bounded
 from napari_wsiseg.errors import StoreError, WsisegError, reason
 from napari_wsiseg.geometry import Polygon, Region
 from napari_wsiseg.labels.image import LabelEntry, label_image, rgb
@@ -121,13 +122,15 @@ def read_record(folder: Path) -> Record:
         If it is damaged.
     """
     try:
-        attributes = json.loads((folder / ATTRIBUTES).read_bytes())["attributes"]
+        attributes = json.loads(read_bounded(folder / ATTRIBUTES, LARGEST_JSON))["attributes"]
         return Record.model_validate_json(json.dumps(attributes[OURS]))
     except ValidationError as error:
         raise damaged(folder, sentence(error, OURS).rstrip(".")) from error
     except WsisegError as error:
         raise damaged(folder, reason(error)) from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except UnreadableError as error:
+        raise damaged(folder, f"{ATTRIBUTES}: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise damaged(folder, f"{ATTRIBUTES}: {type(error).__name__}") from error
 
 

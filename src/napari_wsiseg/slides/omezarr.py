@@ -14,6 +14,7 @@ from napari_wsiseg.slides import fingerprint
 from napari_wsiseg.slides.array import LazySlide, Picture, checked
 from napari_wsiseg.slides.scale import choose_scale, describe, micrometres, positive
 from napari_wsiseg.slides.zarr_chunks import bounded
+from napari_wsiseg.slides.zarr_files import PlainFiles
 
 _MARKERS = ("zarr.json", ".zgroup", ".zattrs")
 _VERSIONS = ("0.4", "0.5")
@@ -30,7 +31,7 @@ def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> LazySlide
     if not any((path / marker).is_file() for marker in _MARKERS):
         raise SlideError("it is no Zarr folder")
     try:
-        group = zarr.open_group(path, mode="r")
+        group = zarr.open_group(PlainFiles(path), mode="r")
         group, multiscale = _multiscale(group)
         axes = _axes(multiscale)
         pictures = [_picture(group, entry, axes) for entry in multiscale["datasets"]]

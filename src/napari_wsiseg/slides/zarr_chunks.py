@@ -30,13 +30,17 @@ from zarr.core.array import AsyncArray
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer
 from zarr.core.metadata import ArrayV2Metadata
+from zarr.storage import StorePath
 
 from napari_wsiseg.errors import SlideError
+from napari_wsiseg.slides.zarr_files import PlainFiles
 
 MOST_BYTES = 2**30
 """What a chunk may hold, decoded."""
 
 _MOST_IN_A_SHARD = 2**20
+# What a shard's index and codecs take for a chunk, at the most.
+_LISTED = 2**7
 # A codec may add checksums and headers to what the next one compresses.
 _SLACK = 2**16
 
@@ -128,14 +132,20 @@ def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
         )
     inner = array.async_array
     metadata: Any = inner.metadata
+    shard = array.shards or array.chunks
+    count = math.prod(shard) // math.prod(array.chunks)
+    if count > _MOST_IN_A_SHARD:
+        raise SlideError(f"its shards of {shard} hold too many chunks; save it in smaller ones")
     if isinstance(metadata, ArrayV2Metadata):
         changed: Any = _bounded_2(metadata, size)
     else:
-        shard = array.shards or array.chunks
-        if math.prod(shard) > math.prod(array.chunks) * _MOST_IN_A_SHARD:
-            raise SlideError(f"its shards of {shard} hold too many chunks; save it in smaller ones")
         changed = replace(metadata, codecs=tuple(map(_bounded_3, metadata.codecs)))
-    return zarr.Array(AsyncArray(changed, inner.store_path, inner.config))
+    place = inner.store_path
+    if isinstance(place.store, PlainFiles):
+        # What does not compress takes a little more. A part of a shard: its index, or a chunk.
+        most, part = 2 * count * (size + _LISTED), 2 * (size + count * _LISTED)
+        place = StorePath(place.store.limited(most + _SLACK, part + _SLACK), place.path)
+    return zarr.Array(AsyncArray(changed, place, inner.config))
 
 
 def _bounded_2(metadata: ArrayV2Metadata, most: int) -> ArrayV2Metadata:

@@ -12,6 +12,7 @@ from zarr.storage import LocalStore
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store.arrays import create_arrays, open_arrays
 from napari_wsiseg.store.drafts import draft_of
+from napari_wsiseg.store.files import check_no_links
 from napari_wsiseg.store.homes import Memory, WritableFolder
 from napari_wsiseg.store.layout import MapLayout, TissueImage
 from napari_wsiseg.store.lock import WriterLock
@@ -79,6 +80,7 @@ def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
             f"{target} cannot be continued: it differs in {differences}; choose another output, "
             f"or {ANEW}."
         )
+    check_no_links(target)
     lock = WriterLock.acquire(target)
     try:
         shape = ProbabilityMap.open(target).grid.chunk_shape

@@ -56,6 +56,24 @@ def naming(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_no_links(folder: Path) -> None:
+    """Make sure that no folder below this one is a link: what is written there stays there.
+
+    Raises
+    ------
+    StoreError
+        If one is.
+    """
+    for parent, folders, _ in os.walk(folder):
+        for name in folders:
+            path = Path(parent, name)
+            if path.is_symlink():
+                raise StoreError(
+                    f"{path} is a link to another folder, which is not written to; put the folder "
+                    "itself in its place."
+                )
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder last; Windows does so by itself."""
     if os.name != "nt":

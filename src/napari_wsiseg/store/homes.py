@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from zarr.storage import LocalStore
 
+from napari_wsiseg.documents import UnreadableError, open_plain
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.grid import Indices, Mask
 from napari_wsiseg.memory import Workspace
+from napari_wsiseg.slides.zarr_files import PlainFiles
 from napari_wsiseg.store.files import PARTIAL, DurableFolder, MovableStore, naming
 from napari_wsiseg.store.journal import JOURNAL, JournalReader, JournalWriter
 from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written
-from napari_wsiseg.store.state import STATE, State, read_state, write_state
+from napari_wsiseg.store.state import ANEW, STATE, State, read_state, write_state
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -83,7 +84,7 @@ class Folder:
 
     def __init__(self, path: Path, shape: tuple[int, int]) -> None:
         self.path = path
-        self.store: Store = LocalStore(path, read_only=True)
+        self.store: Store = PlainFiles(path)
         self._journal = JournalReader(path, shape)
 
     @property
@@ -99,6 +100,8 @@ class Folder:
             raise StoreError(
                 f"The journal of {self.path} cannot be read: {error.strerror}; check the drive."
             ) from error
+        except UnreadableError as error:
+            raise StoreError(f"The journal of {self.path} is damaged ({error}): {ANEW}.") from error
 
     def state(self) -> State:
         """How the run stands."""
@@ -111,7 +114,26 @@ class Folder:
     def copy_to(self, folder: Path) -> None:
         """Copy groups and arrays into an existing folder."""
         ignored = shutil.ignore_patterns(f"*{PARTIAL}", JOURNAL, LOCKS, STATE)
-        shutil.copytree(self.path, folder, ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(
+            self.path, folder, ignore=ignored, copy_function=_copy_plain, dirs_exist_ok=True
+        )
+
+
+def _copy_plain(source: str, target: str) -> None:
+    """Copy a file that has an end.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read or written.
+    StoreError
+        If it has none.
+    """
+    try:
+        with open_plain(Path(source)):
+            shutil.copy2(source, target)
+    except UnreadableError as error:
+        raise StoreError(f"{source} is damaged ({error}); {ANEW}.") from error
 
 
 class WritableFolder(Folder):

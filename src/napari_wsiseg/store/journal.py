@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_wsiseg.documents import open_plain
 from napari_wsiseg.faults import passing
 from napari_wsiseg.grid import Indices, Mask
 from napari_wsiseg.store.files import naming, sync_folder
@@ -55,9 +56,10 @@ class JournalReader:
     def _advance(self, segment: Path, offset: int) -> int:
         """Read records from `offset` up to the first bad or short one; where that is."""
         rows, columns = self._recorded.shape
-        with segment.open("rb") as file:
+        with open_plain(segment) as file:
             file.seek(offset)
-            data = file.read()
+            # As much as one writer has to say; what is beyond is read at the next look.
+            data = file.read(rows * columns * _RECORD.size)
         whole = len(data) - len(data) % _RECORD.size
         for position, (row, column, checksum) in zip(
             range(0, whole, _RECORD.size), _RECORD.iter_unpack(data[:whole]), strict=True

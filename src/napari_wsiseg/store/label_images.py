@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from napari_wsiseg.documents import LARGEST_JSON, read_bounded
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store.files import write_durably
 from napari_wsiseg.store.layout import Json
@@ -57,11 +58,11 @@ def _listed(result: Path) -> tuple[Json, list[str]]:
     group: Json = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
     try:
         if path.exists():
-            group = json.loads(path.read_bytes())
+            group = json.loads(read_bounded(path, LARGEST_JSON))
         ome = group.setdefault("attributes", {}).setdefault("ome", {"version": "0.5"})
         # A number has no names, and is no list of them.
         listed = ome[LABELS] = list(ome.get(LABELS, []))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path}, the list of the result's label images, cannot be read "
             f"({type(error).__name__}); the list stays as it is: mend that file."

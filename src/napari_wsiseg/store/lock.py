@@ -166,7 +166,8 @@ def _is_locked(path: Path) -> bool:
     if sys.platform == "win32":
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # It may be anything that is called so: a pipe would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -217,6 +218,11 @@ class WriterLock:
             If a living process holds it, or the folder cannot be written to.
         """
         owner = Owner.this()
+        if (folder / LOCKS).is_symlink():
+            raise StoreError(
+                f"{folder / LOCKS} is a link, where a folder is needed; remove it if nobody writes "
+                f"{folder.name}."
+            )
         with naming(folder / LOCKS / owner.name):
             lock = cls(folder, owner, _take(folder, owner))
         for other in set(owners(folder)) - {owner}:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
 from napari_wsiseg.errors import StoreError, WsisegError, reason
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.messages import FailedPatch
 from napari_wsiseg.slides.base import MppSource
+from napari_wsiseg.slides.zarr_files import PlainFiles
 from napari_wsiseg.spec import ModelSpec
 from napari_wsiseg.store.arrays import MapArrays, ZarrArray, open_arrays, open_mask
 from napari_wsiseg.store.drafts import draft_of
@@ -95,7 +95,7 @@ class ProbabilityMap:
         """
         folder = Path(path)
         metadata = read_metadata(folder)
-        store = LocalStore(folder, read_only=True)
+        store = PlainFiles(folder)
         try:
             layout = metadata.layout(open_mask(store))
         except StoreError:
@@ -173,7 +173,7 @@ class ProbabilityMap:
             raise StoreError(
                 f"The map cannot be read in the rows {region.top} to {region.bottom}, columns "
                 f"{region.left} to {region.right} of its array {array.path} "
-                f"({type(error).__name__}): the result is damaged; {ANEW}."
+                f"({reason(error)}): the result is damaged; {ANEW}."
             ) from error
 
     @property

@@ -10,42 +10,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.geometry import Region, Size
-from napari_wsiseg.grid import Mask
-from napari_wsiseg.store.arrays import LevelArrays, open_arrays
+from napari_wsiseg.store.arrays import open_arrays
 from napari_wsiseg.store.chunks import ChunkWriter
 from napari_wsiseg.store.homes import WritableFolder
-from napari_wsiseg.store.layout import MapLayout
+from napari_wsiseg.store.map import ProbabilityMap
 from napari_wsiseg.store.pyramid import coarsen, coarser_masks, doubled
 
 
-def mend(home: WritableFolder, layout: MapLayout, unfinished: Mask) -> None:
+def mend(home: WritableFolder, map_: ProbabilityMap) -> None:
     """Remove what no record names, and rebuild the coarse chunks that lie above it.
 
     Parameters
     ----------
     home
         The result, locked.
-    layout
-        The map's.
-    unfinished
-        (chunk rows, chunk columns) bool: level-0 chunks still to be written.
+    map_
+        What it holds.
 
     Raises
     ------
     StoreError
-        If the disk refuses; mending can be begun again.
+        If the map cannot be read, or the disk refuses; mending can be begun again.
     """
     recorded = home.recorded()
-    levels = open_arrays(home.store, layout, has_tissue=False).levels
+    levels = open_arrays(home.store, map_.layout, has_tissue=False).levels
     chunks = ChunkWriter(levels, home.put)
     home.sweep(recorded)
     stay = coarser_masks(recorded, len(levels))
-    unsure = coarser_masks(unfinished, len(levels))
+    unsure = coarser_masks(~map_.finished, len(levels))
     try:
         for level in range(1, len(levels)):
             home.sweep_level(level, stay[level])
             for row, column in np.argwhere(stay[level] & unsure[level]).tolist():
-                rebuilt = _rebuilt(levels[level - 1], levels[level], row, column)
+                rebuilt = _rebuilt(map_, level, row, column)
                 chunks.write(level, *rebuilt)
                 chunks.wait()
             home.commit()
@@ -54,11 +51,10 @@ def mend(home: WritableFolder, layout: MapLayout, unfinished: Mask) -> None:
 
 
 def _rebuilt(
-    finer: LevelArrays, own: LevelArrays, row: int, column: int
+    map_: ProbabilityMap, level: int, row: int, column: int
 ) -> tuple[Region, NDArray[np.generic], NDArray[np.bool_]]:
     """One chunk of a level from the level below: where it lies, values, coverage."""
-    chunk = own.coverage.chunks[-1]
-    size, finer_size = (Size(*arrays.coverage.shape) for arrays in (own, finer))
-    region = Region(row * chunk, column * chunk, Size(chunk, chunk)).clipped(size)
-    y, x = doubled(region, finer_size).slices
-    return region, *coarsen(np.asarray(finer.values[:, y, x]), np.asarray(finer.coverage[y, x]))
+    chunk, sizes = map_.grid.chunk, map_.layout.sizes
+    region = Region(row * chunk, column * chunk, Size(chunk, chunk)).clipped(sizes[level])
+    below = map_.read(doubled(region, sizes[level - 1]), level - 1)
+    return region, *coarsen(below.values, below.coverage)

@@ -133,7 +133,7 @@ class MapWriter:
         folder = reopen_folder(target, identity)
         try:
             map_ = ProbabilityMap.open(target)
-            mend(folder, map_.layout, ~map_.finished)
+            mend(folder, map_)
             folder.set_state(replace(folder.state(), status="running"))
             return cls(map_, folder, workspace)
         except BaseException:
