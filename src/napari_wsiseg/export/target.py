@@ -14,12 +14,15 @@ from napari_wsiseg.errors import ExportError
 from napari_wsiseg.faults import passing
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
-from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
+from napari_wsiseg.store.files import (
+    LOOKS_AFTER_FAILURE,
+    remove_partial,
+    sync_file,
+    sync_folder,
+    sync_tree,
+)
 from napari_wsiseg.store.label_images import CORRECTED, LABELS
 from napari_wsiseg.store.lock import Owner
-
-# See `remove_partial`.
-_LOOKS_AFTER_FAILURE = 3
 
 
 def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
@@ -88,7 +91,7 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
     """
     check_free(path, is_folder=is_folder, overwrite=overwrite)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{Owner.this().name}.partial")
-    looks = _LOOKS_AFTER_FAILURE
+    looks = LOOKS_AFTER_FAILURE
     try:
         passing("export")
         _sweep(path)
