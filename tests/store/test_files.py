@@ -1,14 +1,18 @@
-"""Names are given when they can be: on Windows not while somebody reads what has them."""
+"""What lasts when, and names are given when they can be: on Windows not while somebody reads."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store import files
 from napari_wsiseg.store.files import DurableFolder, write_durably
+from napari_wsiseg.store.journal import JournalWriter
 
 
 @pytest.fixture
@@ -57,3 +61,38 @@ def test_what_is_never_let_go_of_is_an_error(tmp_path: Path, read: list[str]) ->
     with pytest.raises(StoreError, match="Permission denied"):
         write_durably(tmp_path / "state.json", b"new")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_the_drives_own_cache_is_emptied_before_names_and_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supported: bool
+) -> None:
+    """As on macOS, where fsync leaves bytes in it."""
+    fcntl, seen = pytest.importorskip("fcntl"), []
+
+    def full_sync(_: int, command: int) -> None:
+        if not supported:
+            raise OSError(errno.ENOTSUP, "not on this file system")
+        assert command == 51
+        seen.append("through")
+
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(files, "_THROUGH", 51)
+    monkeypatch.setattr(fcntl, "fcntl", full_sync)
+    monkeypatch.setattr(os, "fsync", lambda fd: (seen.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(Path, "replace", lambda *a: (seen.append("name"), replace(*a))[1])
+    through = "through" if supported else "fsync"
+    folder = DurableFolder(tmp_path)
+    for key in ("0/a", "0/b"):
+        folder.put(key, b"x", 0)
+    folder.commit()
+    folder.close()
+    synced, names = ["fsync", "fsync", through], ["name", "name"]
+    assert seen[:5] == [*synced, *names]
+    assert seen[-1] == through
+    seen.clear()
+    JournalWriter(tmp_path).append(np.array([[0, 0]]))
+    assert seen == [through] * 3
+    seen.clear()
+    write_durably(tmp_path / "state.json", b"x")
+    assert seen == [through, "name", through]

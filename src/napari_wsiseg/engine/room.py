@@ -14,6 +14,8 @@ from napari_wsiseg.words import in_bytes
 
 # Above what is foretold for the result (which is more than results take) and working files.
 _MARGIN = 0.1
+# Of what is foretold: maps that are sure of their classes, on much glass, compress so well.
+_LEAST = 0.1
 
 
 @contextmanager
@@ -47,11 +49,11 @@ def working_folder(output: Path | None) -> Iterator[Path]:
                 made.rmdir()
 
 
-def check_room(plan: RunPlan, folder: Path) -> None:
-    """Raise StoreError where the run cannot write, or would fill the disk.
+def check_room(plan: RunPlan, folder: Path) -> str | None:
+    """Whether there is room for the run; a sentence for the user where there may be too little.
 
-    What the file system does not tell (quotas, what others write meanwhile) stops the run
-    later, and costs the row in progress.
+    How well a map compresses is known when it is there. A disk that fills up, or a quota, which
+    no file system tells of, stops the run later, and costs the row in progress.
 
     Parameters
     ----------
@@ -59,6 +61,11 @@ def check_room(plan: RunPlan, folder: Path) -> None:
         What is to be run, with an output.
     folder
         That of the output; must exist.
+
+    Raises
+    ------
+    StoreError
+        If the run cannot write, or would not fit however well its map compresses.
     """
     output = plan.job.output
     try:
@@ -70,15 +77,23 @@ def check_room(plan: RunPlan, folder: Path) -> None:
             f"The folder {folder} cannot be written to: {error.strerror}; choose another output."
         ) from error
     if not total:  # some drives tell nothing
-        return
-    needed = int((plan.disk_bytes + _working_bytes(plan)) * (1 + _MARGIN))
+        return None
+    needed, least = (
+        int((plan.disk_bytes * part + _working_bytes(plan)) * (1 + _MARGIN)) for part in (1, _LEAST)
+    )
     if output is not None and free < needed and plan.job.on_exists == "overwrite":
         free += sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    if free < needed:
+    if free >= needed:
+        return None
+    if free < least:
         raise StoreError(
             f"The run needs about {in_bytes(needed)} in {folder}, where {in_bytes(free)} are free; "
             "make room, choose another output, or store less (save_resolution, region)."
         )
+    return (
+        f"The disk may fill up: {in_bytes(free)} are free, and results like this one take up to "
+        f"{in_bytes(needed)}; make room. If it does, the run stops and can be gone on with."
+    )
 
 
 def _working_bytes(plan: RunPlan) -> int:

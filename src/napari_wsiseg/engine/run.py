@@ -121,12 +121,12 @@ def segment(
         inputs = stack.enter_context(opened(job, slide, model, tissue, load=True))
         plan = resolve(inputs, foretell=False) if settled is None else settled
         folder = stack.enter_context(working_folder(job.output))
-        if job.output is not None:
-            check_room(plan, folder)
+        tight = None if job.output is None else check_room(plan, folder)
         workspace = stack.enter_context(Workspace(plan.budget, folder, plan.need.resident))
         assert inputs.segmenter is not None  # noqa: S101 - it was to be loaded
         model = fitted_model(inputs.segmenter, plan)
-        yield from _Run(plan, inputs.slide, model, inputs.prior, workspace).steps()
+        going = _Run(plan, inputs.slide, model, inputs.prior, workspace)
+        yield from going.steps(tight)
 
 
 class _Run:
@@ -154,8 +154,8 @@ class _Run:
         self._rows_done = 0
         self._told_spill = False
 
-    def steps(self) -> Iterator[Progress]:
-        """Run to the end."""
+    def steps(self, remark: str | None) -> Iterator[Progress]:
+        """Run to the end; a remark is told first, and is no part of the result."""
         plan = self._plan
         identity = run_values(plan, self._segmenter)
         status: Status = "failed"
@@ -170,6 +170,8 @@ class _Run:
                 # The first answer is checked before there is an output to spoil.
                 first = next(predictions, None)
                 self._writer = writer = writer or self._created(identity)
+                if remark is not None:
+                    yield self._progress("warning", message=remark)
                 for step in self._write(first, predictions):
                     self._clock.handed_over()
                     yield step

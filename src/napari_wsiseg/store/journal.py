@@ -6,7 +6,6 @@ torn end costs its own segment's tail and nothing else. Knows no pixels.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from napari_wsiseg.documents import open_plain
 from napari_wsiseg.faults import passing
 from napari_wsiseg.grid import Indices, Mask
-from napari_wsiseg.store.files import naming, sync_folder
+from napari_wsiseg.store.files import naming, sync_folder, sync_open
 
 JOURNAL = "journal"
 
@@ -108,7 +107,7 @@ class JournalWriter:
                 file.write(encode(chunks))
                 file.flush()
                 passing("journal")
-                os.fsync(file.fileno())
+                sync_open(file.fileno())
             if is_new:
                 sync_folder(self._folder)
                 sync_folder(self._folder.parent)
