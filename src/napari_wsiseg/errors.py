@@ -6,6 +6,16 @@ One sentence each: what failed, the value, what to do. None inherits
 
 from __future__ import annotations
 
+import reprlib
+
+_LONGEST = 80
+
+# Never the whole of a value: of one from a file nobody knows how much it is.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 3
+_BRIEF.maxtuple = _BRIEF.maxlist = _BRIEF.maxdict = _BRIEF.maxset = 40
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 400
+
 
 class WsisegError(Exception):
     """Base of all errors of this package."""
@@ -43,3 +53,12 @@ def reason(error: BaseException) -> str:
     """What an error says, in one line without a full stop; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """The value on one line of at most 80 characters."""
+    try:
+        text = " ".join(_BRIEF.repr(value).split())
+    except ValueError:  # Python writes no number of thousands of digits
+        text = f"that {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."

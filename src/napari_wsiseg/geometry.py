@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.errors import JobError, shown
 
 Unit = Literal["mpp", "power", "level", "baseline"]
 
@@ -151,7 +151,7 @@ class Resolution:
             if match:
                 return cls(float(match["value"] or 1.0), unit)
         raise JobError(
-            f"{text!r} is not a resolution; "
+            f"{shown(text)} is not a resolution; "
             "write it like '0.5 mpp', '20x', 'level 1' or 'baseline 0.5'."
         )
 

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
-import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from napari_wsiseg.errors import JobError, WsisegError
+from napari_wsiseg.errors import JobError, WsisegError, shown
 
 T = TypeVar("T")
 
 _LONGEST = 80
 _NAME = re.compile(r"\w(?:[\w .+=,()-]*[\w+=,()-])?")
-
-# Never the whole of a value: of one from a file nobody knows how much it is.
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 3
-_BRIEF.maxtuple = _BRIEF.maxlist = _BRIEF.maxdict = _BRIEF.maxset = 40
-_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 400
 
 # What pydantic calls the branches of a union; the rest of a location are fields.
 _TYPES = {"bool", "float", "int", "none", "path", "str"}
@@ -43,22 +36,13 @@ def sentence(error: ValidationError, subject: str) -> str:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return f"{subject} has no field {field!r}; check its spelling."
         case "missing" if isinstance(deepest["loc"][-1], int):
-            return f"{field} is {_shown(value)}; it has too few values."
+            return f"{field} is {shown(value)}; it has too few values."
         case "missing" | "missing_argument":
             return f"{subject} needs the field {field!r}."
         case "value_error":
             return f"{field}: {deepest['msg'].removeprefix('Value error, ')}."
     wishes = dict.fromkeys(_wish(branch) for branch in meant)
-    return f"{field} cannot be {_shown(value)}; it should be: {', or '.join(wishes)}."
-
-
-def _shown(value: object) -> str:
-    """The value on one line of at most 80 characters."""
-    try:
-        text = " ".join(_BRIEF.repr(value).split())
-    except ValueError:  # Python writes no number of thousands of digits
-        text = f"that {type(value).__name__}"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+    return f"{field} cannot be {shown(value)}; it should be: {', or '.join(wishes)}."
 
 
 def _field(complaint: Mapping[str, Any]) -> str:
@@ -88,7 +72,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise JobError(
-            f"A slide cannot be called {_shown(name)}; give a name of at most {_LONGEST} letters, "
+            f"A slide cannot be called {shown(name)}; give a name of at most {_LONGEST} letters, "
             "digits, spaces and '-', '_', '.', '+', '=', ',', '(' and ')' that begins with a "
             "letter or digit and ends with no '.' or space."
         )
