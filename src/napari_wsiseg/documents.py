@@ -14,8 +14,9 @@ import yaml
 
 _LARGEST_YAML = 4 * 10**6
 
-LARGEST_JSON = 2**28
-"""The most that is read of a result's own JSON: ten times what a million failed patches take."""
+LARGEST_JSON = 2**26
+"""The most that is read of a result's own JSON: what a million failed patches take, and at the
+worst 2 GB in memory."""
 
 
 class UnreadableError(ValueError):

@@ -104,6 +104,15 @@ def test_packed_geojson(tmp_path, monkeypatch):
         read_geojson(path)
 
 
+def test_geojson_of_empty_parts_is_refused_before_it_is_taken_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(geojson, "_MOST_PARTS", 100)
+    monkeypatch.setattr(geojson.json, "loads", lambda _: pytest.fail("it is taken apart"))
+    path = tmp_path / "a.geojson"
+    path.write_bytes(b"[" + b"{}," * 60 + b"[]," * 60 + b"1]")
+    with pytest.raises(ws.JobError, match="more than 100 points, rings and objects"):
+        read_geojson(path)
+
+
 @pytest.mark.parametrize("shape", [(10**6, 10**6), (10**5, 10**5)])
 def test_a_mask_that_claims_to_be_huge(shape, tmp_path):
     path = tmp_path / "m.npy"

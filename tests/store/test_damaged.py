@@ -56,7 +56,13 @@ def other_attributes(path):
     (path / "zarr.json").write_text(text.replace('"stride": [', '"stride": [0, '))
 
 
+def endless_state(path):
+    numbers = b"0," * 2**23
+    (path / "state.json").write_bytes(b'{"status": "complete", "warnings": [' + numbers + b"0]}")
+
+
 DAMAGES = {
+    "endless state": endless_state,
     "no mask": lambda path: shutil.rmtree(path / "mask"),
     "mask of numbers": mask_of((2, 2), "uint8"),
     "mask without patches": mask_of((0, 2), "bool"),
@@ -69,6 +75,14 @@ DAMAGES = {
     "half a state": lambda path: (path / "state.json").write_text('{"status":'),
     "another state": lambda path: (path / "state.json").write_text('{"status": "done"}'),
 }
+
+
+def test_a_state_is_counted_before_it_is_taken_apart(whole, tmp_path):
+    path = tmp_path / "a.ome.zarr"
+    shutil.copytree(whole, path)
+    endless_state(path)
+    with pytest.raises(ws.StoreError, match="more values than any run leaves"):
+        ws.ProbabilityMap.open(path)
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())

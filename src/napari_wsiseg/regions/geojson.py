@@ -21,6 +21,8 @@ from napari_wsiseg.regions.shapes import CORNER, NamedRegion, distinct, ring_of,
 _GZIP = b"\x1f\x8b"
 # Python takes ten times as much for it.
 _LARGEST = 2**28
+# Lists and objects: of empty ones it takes 25 times as much, and real files have far fewer.
+_MOST_PARTS = 2**25
 
 
 def read_geojson(path: Path, offset: YX = CORNER) -> tuple[NamedRegion, ...]:
@@ -85,6 +87,7 @@ def _read(path: Path) -> list[_Drawn]:
         content = read_bounded(path, _LARGEST)
         if content.startswith(_GZIP):
             content = _unpacked(content)
+        _check_parts(content)
         return list(_features(json.loads(content)))
     # What may be wrong with a file of that kind; shapely's own errors are ValueErrors too.
     except (
@@ -95,6 +98,11 @@ def _read(path: Path) -> list[_Drawn]:
         raise JobError(
             f"{path} cannot be read as GeoJSON ({type(error).__name__}: {what}); export it again."
         ) from error
+
+
+def _check_parts(content: bytes) -> None:
+    if content.count(b"[") + content.count(b"{") > _MOST_PARTS:
+        raise UnreadableError(f"it holds more than {_MOST_PARTS} points, rings and objects")
 
 
 def _unpacked(content: bytes) -> bytes:

@@ -49,6 +49,8 @@ class State:
 
 
 _ADAPTER = TypeAdapter(State)
+# pydantic takes 140 bytes for each value, and ends the process where there is no more memory.
+_MOST_COMMAS = 2**23
 
 
 def read_state(folder: Path) -> State:
@@ -61,7 +63,10 @@ def read_state(folder: Path) -> State:
     """
     path = folder / STATE
     try:
-        return _ADAPTER.validate_json(read_bounded(path, LARGEST_JSON))
+        content = read_bounded(path, LARGEST_JSON)
+        if content.count(b",") > _MOST_COMMAS:
+            raise UnreadableError("it holds more values than any run leaves")  # noqa: TRY301
+        return _ADAPTER.validate_json(content)
     except FileNotFoundError as error:
         raise StoreError(f"{path} is not there: the result is damaged; {ANEW}.") from error
     except OSError as error:
