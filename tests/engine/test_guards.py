@@ -189,7 +189,7 @@ def test_a_disk_without_room_is_refused_at_once(
 ) -> None:
     model, foretold = model_of(), plan(job, slide(), model_of())
     job = job.model_copy(update={"output": job.output.parent / "new" / "a.ome.zarr"})
-    needed, least = int(foretold.disk_bytes * 1.1), int(foretold.disk_bytes * 0.11)
+    needed, least = int(foretold.disk_bytes * 1.1), int(foretold.disk_bytes * 0.55)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: DISK(10**9, 0, least - 1))
         with pytest.raises(StoreError, match=r"needs about .* in .*new, where .* are free; make"):
@@ -217,7 +217,7 @@ def test_what_is_left_must_have_room_and_no_more(
 ) -> None:
     foretold = plan(begun, slide(), model_of(), TISSUE)
     assert 0 < foretold.patches < foretold.patches_in_all
-    least = int(foretold.disk_bytes * 0.11)
+    least = int(foretold.disk_bytes * 0.55)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: DISK(10**9, 0, least - 1))
     with pytest.raises(StoreError, match="make room"):
         run(begun, slide(), model_of(), TISSUE)

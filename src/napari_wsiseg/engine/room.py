@@ -14,8 +14,8 @@ from napari_wsiseg.words import in_bytes
 
 # Above what is foretold for the result (which is more than results take) and working files.
 _MARGIN = 0.1
-# Of what is foretold: maps that are sure of their classes, on much glass, compress so well.
-_LEAST = 0.1
+# Of what is foretold: results that compress well take so much.
+_LEAST = 0.5
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def check_room(plan: RunPlan, folder: Path) -> str | None:
     Raises
     ------
     StoreError
-        If the run cannot write, or would not fit however well its map compresses.
+        If the run cannot write, or would not fit even if its map compresses well.
     """
     output = plan.job.output
     try:
