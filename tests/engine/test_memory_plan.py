@@ -81,14 +81,14 @@ LOWER_MIDDLE = (Region(1030, 1100, Size(1500, 400)),)
 @pytest.mark.parametrize(
     ("height", "width", "rows", "values"),
     [
-        (2100, 1100, 3, {}),
-        (3100, 1100, 3, {"dtype": "float32", "save_resolution": "baseline 0.5"}),
+        (2100, 1100, 2, {}),
+        (3100, 1100, 2, {"dtype": "float32", "save_resolution": "baseline 0.5"}),
         # A band of 60 rows may lie on two chunk rows.
-        (2500, 1300, 4, {"stride_shape": (60, 100)}),
-        (4000, 300, 3, {"batch_size": 16}),
-        (4000, 600, 3, {"batch_size": 4}),
-        (2700, 2600, 3, {"region": LOWER_MIDDLE}),
-        (2700, 2600, 3, {"region": LOWER_MIDDLE, "batch_size": 1}),
+        (2500, 1300, 3, {"stride_shape": (60, 100)}),
+        (4000, 300, 2, {"batch_size": 16}),
+        (4000, 600, 2, {"batch_size": 4}),
+        (2700, 2600, 2, {"region": LOWER_MIDDLE}),
+        (2700, 2600, 2, {"region": LOWER_MIDDLE, "batch_size": 1}),
     ],
     ids=[
         "plain",

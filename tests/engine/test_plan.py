@@ -103,7 +103,7 @@ def test_shapes_left_open_are_those_of_the_result_that_is_there(
 
 def test_a_batch_that_takes_half_the_budget_is_halved(model: PositionModel) -> None:
     slide = slide_of(picture(80, 80))
-    settled = plan(job_for(batch_size=4096, memory_limit="140 MB"), slide, model)
+    settled = plan(job_for(batch_size=4096, memory_limit="172 MB"), slide, model)
     assert settled.batch_size < 4096
     assert settled.need.batches <= 70 * 10**6
     assert any("batch_size 4096 does not fit" in sentence for sentence in settled.warnings)

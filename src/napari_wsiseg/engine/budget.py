@@ -17,7 +17,7 @@ from napari_wsiseg.models import AHEAD
 
 _FLOAT = 4
 # The reader's tiles (32 MB at the most), chunks being encoded, and what the allocator keeps.
-_OVERHEAD = 128 * 10**6
+_OVERHEAD = 160 * 10**6
 # Results on the real test slide take 0.3 to 0.5 of their size; a little more is foretold.
 _COMPRESSED = 0.6
 
@@ -157,12 +157,12 @@ def _row_pixels(grid: PatchGrid, chunks: Mask) -> int:
     if len(columns) == 0:
         return 0
     first, end, size = int(columns[0]), int(columns[-1]) + 1, grid.map_size
-    # Those that a band lies on are being filled; one waits, and one is being written. Of the
-    # coarser levels one each.
+    # Those that a band lies on are being filled, and one is being written. Of the coarser levels
+    # one each.
     side = grid.chunk_side
     bands = band_rows(grid, grid.patches_for(chunks)).values()
     filled = max(-(-below // side) - top // side for top, below in bands)
-    pixels = (filled + 2) * _row_area(first, end, size, grid.chunk)
+    pixels = (filled + 1) * _row_area(first, end, size, grid.chunk)
     while max(size.height, size.width) > grid.chunk:
         first, end = first // 2, -(-end // 2)
         size = Size(-(-size.height // 2), -(-size.width // 2))

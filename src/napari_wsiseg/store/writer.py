@@ -37,7 +37,7 @@ class MapWriter:
     """Writes one map, and is the only one who does. Made by `create` or `resume`.
 
     A background thread compresses and writes while the run computes; `advance` waits where
-    it is two rows behind. `add` and `advance` may be called from another thread than the rest, if
+    it is a row behind. `add` and `advance` may be called from another thread than the rest, if
     `begin`, `flush` and `close` do not run meanwhile; `map` may be read from any.
 
     Parameters
@@ -308,6 +308,8 @@ class MapWriter:
                 target=self._work, name="wsiseg-map-writer", daemon=True
             )
             self._thread.start()
+        # At the most one is written and one filled: another would take as much memory.
+        self._waiting.join()
         self._waiting.put(row)
 
     def _work(self) -> None:
