@@ -141,7 +141,7 @@ def test_a_damaged_result_is_one_sentence(tmp_path):
     with (
         ws.ProbabilityMap.open(path) as pm,
         pytest.raises(
-            StoreError, match=r"read in the rows 0 to 16, columns 0 to 30 .* \(\w+\): the"
+            StoreError, match=r"read in the rows 0 to 16, columns 0 to 30 .* \(.+\): the"
         ),
     ):
         measure(pm)
