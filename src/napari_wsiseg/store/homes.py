@@ -19,9 +19,10 @@ from napari_wsiseg.errors import StoreError
 from napari_wsiseg.grid import Indices, Mask
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.slides.zarr_files import PlainFiles
-from napari_wsiseg.store.files import PARTIAL, DurableFolder, MovableStore, naming
+from napari_wsiseg.store.files import PARTIAL, DurableFolder, naming
 from napari_wsiseg.store.journal import JOURNAL, JournalReader, JournalWriter
 from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written
+from napari_wsiseg.store.movable import MovableStore
 from napari_wsiseg.store.state import ANEW, STATE, State, read_state, write_state
 
 if TYPE_CHECKING:
