@@ -31,6 +31,7 @@ from hostile.targets import TARGETS, Target  # noqa: E402
 
 PATIENCE_S = 20
 ROOM = 4 * 2**30
+_OUTSIDE = b"a file of the user's" * 100
 _FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect")
 _WRITES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "shutil.rmtree")
 
@@ -116,6 +117,8 @@ def _fuzz(
     sound.mkdir(parents=True)
     target.seeds(sound)
     seeds = sorted(sound.iterdir())
+    outside = folder / "outside"
+    outside.write_bytes(_OUTSIDE)
     for seed in seeds:
         _read(target, seed, folder, watch)  # what is sound opens
     while counts.total() < asked.cases and time.monotonic() < until:
@@ -123,7 +126,7 @@ def _fuzz(
         case = folder / "case"
         case.mkdir()
         path = case / seed.name
-        target.spoiled(seed, path, draw)
+        target.spoiled(seed, path, outside, draw)
         if asked.keep:
             _kept(case, asked.keep / "last")
         try:
@@ -142,6 +145,10 @@ def _fuzz(
             counts["worse"] += 1
             _tell(f"did what it may not: {watch.seen}", case, asked.keep, counts)
             watch.seen.clear()
+        if outside.read_bytes() != _OUTSIDE:
+            counts["worse"] += 1
+            _tell("wrote through a link", case, asked.keep, counts)
+            outside.write_bytes(_OUTSIDE)
         shutil.rmtree(case, ignore_errors=True)
         with suppress(FileNotFoundError):
             shutil.rmtree(folder / "out")

@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 import struct
+from pathlib import Path
 from random import Random
 
 NUMBERS = (
@@ -115,25 +116,31 @@ def _other(value: object, draw: Random) -> object:
     return copy.deepcopy(draw.choice(VALUES))
 
 
-def spoil_folder(folder, draw: Random) -> None:
-    """Change, remove, double or link a file of a folder."""
+def spoil_folder(folder: Path, outside: Path, draw: Random) -> None:
+    """Change, remove, double or link a file of a folder; links may lead to the file `outside`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     documents = [path for path in files if path.suffix == ".json" or path.name.startswith(".z")]
     for _ in range(draw.choice((1, 1, 2))):
         path = draw.choice(documents if documents and draw.random() < 0.6 else files)
-        if not path.is_file():
+        # What the first change has linked is left so: to write would change what lies behind.
+        if not _is_plain(path):
             continue
         match draw.randrange(10):
             case 0:
                 path.unlink()
             case 1:
                 path.unlink()
-                path.symlink_to(draw.choice(("/etc/passwd", "/dev/zero", path.name, "..")))
+                path.symlink_to(draw.choice((outside, "/dev/zero", path.name, "..")))
             case 2:
                 shutil.rmtree(path.parent) if path.parent != folder else path.write_bytes(b"")
             case 3:
-                path.write_bytes(draw.choice(files).read_bytes() if files[0].is_file() else b"")
+                other = draw.choice(files)
+                path.write_bytes(other.read_bytes() if _is_plain(other) else b"")
             case _:
                 data = path.read_bytes()
                 is_json = path in documents
                 path.write_bytes((spoiled_json if is_json else spoiled_bytes)(data, draw))
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()

@@ -50,11 +50,11 @@ class Target:
     read: Callable[[Path, Path], object]
     spoil: Spoil = spoiled_bytes
 
-    def spoiled(self, seed: Path, path: Path, draw: Random) -> None:
-        """A spoiled copy of a seed at `path`."""
+    def spoiled(self, seed: Path, path: Path, outside: Path, draw: Random) -> None:
+        """A spoiled copy of a seed at `path`; links in it may lead to the file `outside`."""
         if seed.is_dir():
             shutil.copytree(seed, path)
-            spoil_folder(path, draw)
+            spoil_folder(path, outside, draw)
         else:
             path.write_bytes(self.spoil(seed.read_bytes(), draw))
             for beside in seed.parent.glob(f"{seed.stem}.*"):
