@@ -22,6 +22,8 @@ PATIENCE = 20000
 """Milliseconds to wait for what must come: machines under load are slow."""
 SOON = 5000
 """Milliseconds for what takes no work."""
+_TURNS = 5
+"""Of the event loop, after which a window whose parts have stayed as they were is laid out."""
 
 
 class HeldModel:
@@ -173,7 +175,11 @@ class Driver:
     def wait_for_layers(self) -> None:
         """Until all layers of the run are there, and room is made for napari's controls of them."""
         self.wait(lambda: self.dock.results.appearing.is_done)
-        QApplication.processEvents()
+        # A part that gets wider asks the next for room, some turns of the event loop later.
+        canvas, sizes = self.viewer.window._qt_viewer.canvas.native, []
+        while len(sizes) < _TURNS or len(set(sizes[-_TURNS:])) > 1:
+            QApplication.processEvents()
+            sizes.append((canvas.width(), canvas.height()))
 
     def wait_for_patches(self, count: int) -> None:
         """Until the bar says so many patches."""
