@@ -46,9 +46,9 @@ def parse_bytes(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([KMGT]?)(I?)B?\s*", value.upper())
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]*)?)\s*([KMGT]?)(I?)B?\s*", value.upper())
     if match is None:
-        raise ValueError(f"{value!r} is not a size in bytes; write it like '2 GB'")
+        raise ValueError(f"{value!r:.80} is not a size in bytes; write it like '2 GB'")
     number, unit, binary = match.groups()
     exponent = list(_BYTE_UNITS).index(unit)
     return int(float(number) * (1024**exponent if binary else _BYTE_UNITS[unit]))

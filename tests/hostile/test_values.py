@@ -79,3 +79,16 @@ def test_a_resolution_too() -> None:
         with pytest.raises(ws.JobError, match="is not a resolution") as caught:
             ws.Resolution.parse(value)  # type: ignore[arg-type]
         assert len(str(caught.value)) < 300
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_a_sentence(tmp_path):
+    """Python prints none, not even in an error."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"glass: [0x{'f' * 9000}, 1, 1]\n")
+    with pytest.raises(ws.WsisegError, match="number beyond 64 bits"):
+        ws.SegmentationJob.from_yaml(path)
+
+
+def test_a_size_of_hundreds_of_digits_is_none():
+    with pytest.raises(ws.JobError, match="is not a size in bytes"):
+        ws.SegmentationJob(memory_limit="9" * 400 + " GB")

@@ -107,9 +107,10 @@ def load_preset(path: str | os.PathLike[str], spec: ModelSpec) -> DecisionRule:
         why = sentence(error, "a preset") if is_json else "it is not JSON; choose another file."
         raise JobError(f"{file} is no preset: {why}") from error
     if preset.classes != spec.classes or preset.unit != threshold_unit(spec):
+        classes = " ".join(", ".join(preset.classes).split())
         raise JobError(
             f"{file} is a preset for model {preset.model!r} with the classes "
-            f"{', '.join(preset.classes)} ({preset.unit}); model {spec.name!r} has "
+            f"{classes} ({preset.unit}); model {spec.name!r} has "
             f"{', '.join(spec.classes)} ({threshold_unit(spec)}): choose a preset that was made "
             "for it."
         )

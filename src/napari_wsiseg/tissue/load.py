@@ -19,7 +19,7 @@ from napari_wsiseg.tissue.mask import TissueMask
 _TIFF = (".tif", ".tiff")
 _SUFFIXES = (".png", *_TIFF, ".npy")
 _STRETCH = 0.05
-_MOST_BYTES = 2**31
+_MOST_BYTES = 2**30
 
 
 def load_tissue(source: Path | NDArray[Any], slide: SlideInfo) -> TissueMask:
@@ -144,9 +144,9 @@ def _as_mask(pixels: NDArray[Any], name: str) -> NDArray[np.bool_]:
         raise JobError(
             f"{name} is no tissue mask: its shape is {pixels.shape}; give (height, width)."
         )
-    inside = pixels > 0
+    inside: NDArray[np.bool_] = pixels > 0
     if pixels.ndim == 2:
-        return np.array(inside, bool)
+        return inside
     colours = inside[:, :, :3] if pixels.shape[2] > 2 else inside[:, :, :1]
     return np.array(colours.any(axis=2), bool)
 
