@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.memory import Workspace
-from napari_wsiseg.merge import Canvas, RowMerger, window_weights
+from napari_wsiseg.merge import Canvas, RowMerger, held_batches, window_weights
 
 CLASSES = 2
 
@@ -187,6 +188,29 @@ def test_tensors_merge_to_the_same_bits(
     np.testing.assert_array_equal(others[0], values)
     np.testing.assert_array_equal(others[1], coverage)
     assert others[2] == places
+
+
+@given(grids(), st.integers(1, 5))
+def test_no_more_answers_are_held_than_foretold(
+    tmp_path_factory: pytest.TempPathFactory, grid: PatchGrid, batch_size: int
+) -> None:
+    patches, most = np.argwhere(grid.keep), 1
+    batches: list[weakref.ref[NDArray[np.float32]]] = []
+    with Workspace(10**9, tmp_path_factory.getbasetemp()) as workspace:
+        merger = RowMerger(grid, patches, CLASSES, "uniform", workspace)
+        for start in range(0, len(patches), batch_size):
+            part = patches[start : start + batch_size]
+            answers = predictions_of(grid, part)
+            batches.append(weakref.ref(answers))
+            most = max(most, sum(batch() is not None for batch in batches))
+            for _ in merger.add(part, list(answers)):
+                pass
+            del answers
+    assert not any(batch() is not None for batch in batches)
+    foretold = held_batches(grid, batch_size)
+    assert most <= foretold
+    if batch_size == 1 and grid.keep.all() and grid.stride.width % grid.scale == 0:
+        assert most == foretold
 
 
 def test_a_canvas_moves_to_disk_in_the_middle_of_a_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any, Protocol
 
 import numpy as np
@@ -152,7 +153,6 @@ class RowMerger:
             self._came += 1
             if self._came == len(self._patches) or self._patches[self._came, 0] != row:
                 yield from self._merge_to(self._frame.size.width)
-                self._answers.clear()
                 self._column = 0
                 self._rows = self._next_rows(self._rows.kept)
 
@@ -174,8 +174,6 @@ class RowMerger:
         """Add up the frame's columns before `end`, in blocks no wider than a patch."""
         answers, holds = self._answers, self._holds
         while (first := self._column) < end:
-            while answers and answers[0].right <= first:
-                answers.popleft()
             # In a block either all columns hold sums of rows above, or none.
             alike = holds[first : min(end, first + self._widest)] == holds[first]
             stop = first + int(np.argmin(alike) or len(alike))
@@ -184,6 +182,8 @@ class RowMerger:
                 yield from self._merge_block(slice(first, stop), held)
             holds[first:stop] = bool(answers) or held > 0
             self._column = stop
+            while answers and answers[0].right <= stop:
+                answers.popleft()
 
     def _merge_block(self, columns: slice, held: int) -> Iterator[Band]:
         """Add up some columns, of which so many rows hold sums; yield what is final of it."""
@@ -275,6 +275,19 @@ def held_rows(grid: PatchGrid) -> int:
     """Rows of sums that a merger holds at the most: what two rows of patches share."""
     shared = grid.patch_output.height - grid.stride.height + grid.scale - 1
     return min(shared, grid.canvas.height)
+
+
+def held_batches(grid: PatchGrid, batch_size: int) -> int:
+    """Batches of answers that a merger holds at the most, the one that is added among them.
+
+    A batch is held as long as one of its answers is: until the patches of its row that overlap
+    with it have come, and one beside it.
+    """
+    stride, scale = grid.stride.width, grid.scale
+    # Columns are added up to the last edge of a stored pixel that is left of a patch.
+    reach = grid.patch_output.width + scale - gcd(stride, scale)
+    earlier = min(-(-reach // stride), grid.shape[1] - 1)
+    return 1 + -(-earlier // batch_size)
 
 
 def block_shape(grid: PatchGrid) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.loading import READ_AHEAD
 from napari_wsiseg.memory import machine_memory
-from napari_wsiseg.merge import band_rows, block_shape, held_rows
+from napari_wsiseg.merge import band_rows, block_shape, held_batches, held_rows
 from napari_wsiseg.models import AHEAD
 
 _FLOAT = 4
@@ -90,21 +90,22 @@ class Costs:
         pixels = batch_size * grid.patch_input.area
         if self.gpus:
             under_way = READ_AHEAD + 2 + AHEAD * self.gpus
-            bands = 2 * _pinned(_block_pixels(grid) * self._stored_bytes)
-            return under_way * _pinned(3 * pixels) + bands
+            band = _pinned(_block_pixels(grid) * self._stored_bytes) + _pinned(_block_pixels(grid))
+            # One is written, one waits for that, and one is on its way.
+            return under_way * _pinned(3 * pixels) + 3 * band
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
-        # Four times the answers: the network's, a copy of it, the one that is merged meanwhile,
-        # and what of those before reaches under it.
-        return pixels * (3 * (READ_AHEAD + 3) + self.bytes_per_pixel) + 4 * answers
+        # Beside those that the merger holds, the network's and a copy of it.
+        answers *= held_batches(grid, batch_size) + 2
+        return pixels * (3 * (READ_AHEAD + 3) + self.bytes_per_pixel) + answers
 
     def gpu(self, grid: PatchGrid, chunks: Mask, batch_size: int) -> int:
         """What a run over these chunks takes on a GPU that predicts and merges."""
         pixels = batch_size * grid.patch_input.area
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
-        # Beside the batches under way, the one that is merged and what reaches under it.
         return (
             pixels * self.bytes_per_pixel
-            + (AHEAD + 2) * (3 * pixels + answers)
+            + (AHEAD + 1) * 3 * pixels
+            + (AHEAD + held_batches(grid, batch_size)) * answers
             + self._canvas(grid, chunks)
             + 2 * _block_pixels(grid) * self.classes * _FLOAT  # a band, as it is rounded
         )

@@ -18,7 +18,6 @@ from napari_wsiseg.spec import ModelSpec
 AHEAD = 2
 """Batches that a GPU has to do while an earlier one is merged: enough never to wait."""
 
-
 _BITS_OF_ONE = np.float32(1).view(np.uint32)
 
 
