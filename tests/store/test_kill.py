@@ -157,7 +157,7 @@ def test_a_full_disk_loses_a_row_and_is_said(tmp_path, monkeypatch):
     assert_holds(writer.map, truth)
 
 
-def test_the_first_error_reaches_whoever_adds_flushes_or_completes(tmp_path, monkeypatch):
+def test_the_first_error_reaches_whoever_goes_on(tmp_path, monkeypatch):
     truth = Truth.random(LAYOUT, 4)
     writer = MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace())
 
@@ -169,6 +169,8 @@ def test_the_first_error_reaches_whoever_adds_flushes_or_completes(tmp_path, mon
         run(writer, truth, writer.unfinished)
     with pytest.raises(StoreError, match="first cause"):
         truth.feed(writer, 0)
+    with pytest.raises(StoreError, match="first cause"):
+        writer.advance(LAYOUT.grid.canvas.height)
     with pytest.raises(StoreError, match="first cause"):
         writer.flush()
     with pytest.raises(StoreError, match="first cause"):

@@ -212,6 +212,21 @@ def test_what_was_final_does_not_change(tmp_path):
     writer.close("failed")
 
 
+def test_a_band_says_that_what_lies_above_it_is_final(tmp_path):
+    """A batch may hold many rows of patches: chunk rows do not wait in memory for its end."""
+    layout = layout_of((12, 8))
+    truth = Truth.random(layout, 0)
+    writer = MapWriter.create(tmp_path / "map", layout, INFO, workspace())
+    writer.begin(writer.unfinished)
+    writer.add(Band(0, 0, truth.probabilities[:, :5], truth.coverage[:5]))
+    writer.add(Band(5, 0, truth.probabilities[:, 5:8], truth.coverage[5:8]))
+    writer.flush()
+    assert writer.map.finished.tolist() == [[True, True], [False, False], [False, False]]
+    with pytest.raises(StoreError, match="all rows above 5 were final"):
+        writer.add(Band(4, 0, truth.probabilities[:, 4:], truth.coverage[4:]))
+    writer.close("cancelled")
+
+
 def test_bands_lie_on_map_pixels(tmp_path):
     layout = layout_of((8, 8), scale=2)
     truth = Truth.random(layout, 0)
