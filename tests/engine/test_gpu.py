@@ -27,7 +27,8 @@ from napari_wsiseg.engine import Progress, fields, plan, run, segment
 from napari_wsiseg.errors import InferenceError, ModelError
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.grid import PatchGrid
-from napari_wsiseg.models import gpu
+from napari_wsiseg.messages import Band
+from napari_wsiseg.models import BANDS, gpu
 from napari_wsiseg.store import ProbabilityMap
 
 # The package's `plan` is its function.
@@ -124,6 +125,25 @@ def test_the_map_is_the_hosts_bit_for_bit(
         assert actual.status == "complete"
         assert_same_bits(actual, expected)
     assert model.copies == (devices if devices > 1 else 0)
+
+
+def test_so_many_bands_are_on_the_host_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays: list[weakref.ref[NDArray[np.generic]]] = []
+    most, real = 0, gpu.GpuPlace._download
+
+    def noted(self: gpu.GpuPlace, tensor: torch.Tensor) -> NDArray[np.generic]:
+        nonlocal most
+        array: NDArray[np.generic] = real(self, tensor)
+        arrays.append(weakref.ref(array))
+        most = max(most, sum(other() is not None for other in arrays))
+        return array
+
+    monkeypatch.setattr(gpu.GpuPlace, "_download", noted)
+    values, coverage = torch.zeros(2, 4, 4), torch.ones(4, 4, dtype=torch.bool)
+    place = gpu.GpuPlace(copied(), ["cpu"], 1, "uint8")
+    for band in place.to_host(Band(0, 4 * column, values, coverage) for column in range(8)):
+        assert band.coverage.all()
+    assert most == BANDS * 2, "values and coverage of each"
 
 
 def test_a_device_is_asked_ahead_and_answers_come_in_order() -> None:

@@ -13,7 +13,7 @@ from napari_wsiseg.grid import Mask, PatchGrid
 from napari_wsiseg.loading import READ_AHEAD
 from napari_wsiseg.memory import machine_memory
 from napari_wsiseg.merge import band_rows, block_shape, held_batches, held_rows
-from napari_wsiseg.models import AHEAD
+from napari_wsiseg.models import AHEAD, BANDS
 
 _FLOAT = 4
 # The reader's tiles (32 MB at the most), chunks being encoded, and what the allocator keeps.
@@ -31,7 +31,7 @@ class MemoryNeed:
     batches
         Patches read ahead, their predictions and the network's own: never on disk.
     canvas
-        The merger's rows.
+        The merger's rows, and the block that it adds up.
     rows
         Chunk rows being filled and written, with the coarser levels' rows.
     blocks
@@ -91,8 +91,7 @@ class Costs:
         if self.gpus:
             under_way = READ_AHEAD + 2 + AHEAD * self.gpus
             band = _pinned(_block_pixels(grid) * self._stored_bytes) + _pinned(_block_pixels(grid))
-            # One is written, one waits for that, and one is on its way.
-            return under_way * _pinned(3 * pixels) + 3 * band
+            return under_way * _pinned(3 * pixels) + BANDS * band
         answers = batch_size * grid.patch_output.area * self.classes * _FLOAT
         # Beside those that the merger holds, the network's and a copy of it.
         answers *= held_batches(grid, batch_size) + 2

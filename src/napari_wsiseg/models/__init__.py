@@ -17,6 +17,7 @@ from napari_wsiseg.models.inference import (
 from napari_wsiseg.models.load import load_model, stain_model
 from napari_wsiseg.models.place import (
     AHEAD,
+    BANDS,
     Answer,
     HostReplica,
     Place,
@@ -29,6 +30,7 @@ from napari_wsiseg.models.zoo import STAINS, models, weights_ready
 
 __all__ = [
     "AHEAD",
+    "BANDS",
     "STAINS",
     "Answer",
     "HostReplica",

@@ -18,6 +18,9 @@ from napari_wsiseg.spec import ModelSpec
 AHEAD = 2
 """Batches that a GPU has to do while an earlier one is merged: enough never to wait."""
 
+BANDS = 3
+"""Finished bands from a GPU on the host: one written, one that waits for it, one on its way."""
+
 _BITS_OF_ONE = np.float32(1).view(np.uint32)
 
 
