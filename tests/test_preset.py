@@ -45,6 +45,18 @@ def test_a_preset_for_other_classes_is_refused_by_name(tmp_path):
         load_preset(tmp_path / "each.json", SOFTMAX)
 
 
+def test_names_of_a_file_stay_on_one_line(tmp_path):
+    """A sentence in the panel and in a log, whatever the file's classes are called."""
+    path = tmp_path / "preset.json"
+    save_preset(DecisionRule(), SOFTMAX, path)
+    values = json.loads(path.read_text())
+    values["classes"][0] = "a\nb"
+    path.write_text(json.dumps(values))
+    with pytest.raises(JobError, match="with the classes a b, ") as refused:
+        load_preset(path, SOFTMAX)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from napari_wsiseg.documents import UnreadableError, read_yaml
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.errors import JobError, shown
 from napari_wsiseg.geometry import Polygon, Region
 from napari_wsiseg.spec import ResolutionText, Shape, as_shape
 from napari_wsiseg.validation import check_name, raises
@@ -48,7 +48,7 @@ def parse_bytes(value: Any) -> Any:
         return value
     match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]*)?)\s*([KMGT]?)(I?)B?\s*", value.upper())
     if match is None:
-        raise ValueError(f"{value!r:.80} is not a size in bytes; write it like '2 GB'")
+        raise ValueError(f"{shown(value)} is not a size in bytes; write it like '2 GB'")
     number, unit, binary = match.groups()
     exponent = list(_BYTE_UNITS).index(unit)
     return int(float(number) * (1024**exponent if binary else _BYTE_UNITS[unit]))

@@ -70,17 +70,6 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _whole(loader: _Plain, node: yaml.ScalarNode) -> int:
-    number: int = loader.construct_yaml_int(node)
-    if abs(number) >= 2**64:
-        # Python prints no number of thousands of digits, not even in the error that refuses it.
-        raise UnreadableError("it holds a number beyond 64 bits")
-    return number
-
-
-_Plain.add_constructor("tag:yaml.org,2002:int", _whole)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The fields of a YAML file: plain data by name.
 

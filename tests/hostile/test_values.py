@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import napari_wsiseg as ws
 from napari_wsiseg.errors import WsisegError
+from napari_wsiseg.models.stains import StainVectors
 
 FIELDS: dict[Any, list[str]] = {
     ws.SegmentationJob: list(ws.SegmentationJob.model_fields),
@@ -84,8 +85,12 @@ def test_a_resolution_too() -> None:
 def test_a_number_of_thousands_of_digits_is_refused_in_a_sentence(tmp_path):
     """Python prints none, not even in an error."""
     path = tmp_path / "a.yaml"
-    path.write_text(f"glass: [0x{'f' * 9000}, 1, 1]\n")
-    with pytest.raises(ws.WsisegError, match="number beyond 64 bits"):
+    number = f"0x{'f' * 9000}"
+    path.write_text(f"first: [{number}, 1, 1]\nsecond: [1, 1, 1]\n")
+    with pytest.raises(ws.WsisegError, match="first cannot be that list; give red"):
+        StainVectors.from_yaml(path)
+    path.write_text(f"batch_size: {number}\n")
+    with pytest.raises(ws.WsisegError, match="batch_size"):
         ws.SegmentationJob.from_yaml(path)
 
 

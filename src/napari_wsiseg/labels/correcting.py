@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.errors import JobError, shown
 from napari_wsiseg.geometry import YX, Polygon, Region
 from napari_wsiseg.labels import corrected
 from napari_wsiseg.labels.corrected import CorrectedLabels
@@ -206,7 +206,9 @@ def _placed(pm: ProbabilityMap, area: Region | Polygon) -> tuple[Region, NDArray
     (region,) = named([area])
     box = extent_of(region.shape, _MAP).clipped(pm.size)
     if box.is_empty:
-        raise JobError(f"The area {area!r:.80} lies outside the map of {pm.size}; paint inside it.")
+        raise JobError(
+            f"The area {shown(area)} lies outside the map of {pm.size}; paint inside it."
+        )
     return box, None if isinstance(area, Region) else mask_of(region.shape, box, _MAP)
 
 

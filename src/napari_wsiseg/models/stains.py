@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.documents import UnreadableError, read_yaml
-from napari_wsiseg.errors import ModelError, reason
+from napari_wsiseg.errors import ModelError, reason, shown
 
 RGB = tuple[float, float, float]
 WHITE: RGB = (255.0, 255.0, 255.0)
@@ -171,9 +171,9 @@ def _rgb(name: str, values: Any) -> RGB:
     try:
         red, green, blue = (float(value) for value in values)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ModelError(f"{name} cannot be {values!r:.80}; give red, green and blue.") from error
+        raise ModelError(f"{name} cannot be {shown(values)}; give red, green and blue.") from error
     if not np.isfinite([red, green, blue]).all() or max(red, green, blue) <= 0:
-        raise ModelError(f"{name} cannot be {values!r}; give red, green and blue above 0.")
+        raise ModelError(f"{name} cannot be {shown(values)}; give red, green and blue above 0.")
     return red, green, blue
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from napari_wsiseg.errors import JobError
+from napari_wsiseg.errors import JobError, shown
 from napari_wsiseg.geometry import YX, Polygon, Region, Size
 from napari_wsiseg.regions.qupath import EXCLUDE, is_class
 
@@ -130,7 +130,7 @@ def _unnamed(region: Region | Polygon, number: int) -> NamedRegion:
         return NamedRegion(name, None, valid([outline], CORNER))
     except (ValueError, TypeError) as error:
         raise JobError(
-            f"{name} cannot be {region!r:.80}; give (y, x) of three or more vertices."
+            f"{name} cannot be {shown(region)}; give (y, x) of three or more vertices."
         ) from error
 
 
