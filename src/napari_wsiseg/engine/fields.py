@@ -183,15 +183,15 @@ def is_quick(segmenter: Segmenter, device: str) -> bool:
     with suppress(TypeError):  # one that was brought may be no key
         if _QUICK.get(segmenter) == (device, _threads()):
             return True
-    is_so = _tells(segmenter, device)
+    is_so = _call_proves_quick(segmenter, device)
     with suppress(TypeError):
         if is_so:
             _QUICK[segmenter] = device, _threads()
     return is_so
 
 
-def _tells(segmenter: Segmenter, device: str) -> bool:
-    """What `is_quick` says of a call."""
+def _call_proves_quick(segmenter: Segmenter, device: str) -> bool:
+    """Whether one call leaves no doubt."""
     spec = segmenter.spec
     patch = _timed_patches(spec)[-1]
     wall, busy = _call(segmenter, patch)

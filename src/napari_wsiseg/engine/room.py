@@ -14,7 +14,8 @@ from napari_wsiseg.words import in_bytes
 
 # Above what is foretold for the result (which is more than results take) and working files.
 _MARGIN = 0.1
-# Of what is foretold: results that compress well take so much.
+# Of what is foretold, the least that a result has taken on the real test slide (see `_COMPRESSED`
+# in `budget`).
 _LEAST = 0.5
 
 
