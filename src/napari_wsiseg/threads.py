@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 _SPINS = "3000"
-"""How often a thread of GNU's OpenMP looks for work before it sleeps; its own number is a hundred times that."""
+"""How often a thread of GNU's OpenMP looks for work before it sleeps: a hundredth of its own."""
 
 
 def let_waiting_threads_sleep() -> None:
