@@ -244,8 +244,16 @@ def test_drafts_of_dead_makers_are_swept_and_others_stay(tmp_path):
         put_lock(folder, owner)
     foreign = tmp_path / f".map.{'c' * 32}.partial"
     foreign.mkdir()
+    (foreign / "notes").touch()
     written(tmp_path / "map")
     assert set(tmp_path.iterdir()) == {tmp_path / "map", alive, foreign}
+
+
+@pytest.mark.parametrize("made", ["", LOCKS])
+def test_a_draft_whose_maker_died_before_it_had_a_lock_is_swept(tmp_path, made):
+    (tmp_path / f".map.{'d' * 32}.partial" / made).mkdir(parents=True)
+    written(tmp_path / "map")
+    assert list(tmp_path.iterdir()) == [tmp_path / "map"]
 
 
 # --- going on

@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.faults import passing
 from napari_wsiseg.store.files import PARTIAL, naming, partial_name, sync_folder, sync_tree
-from napari_wsiseg.store.lock import WriterLock, may_write, owners
+from napari_wsiseg.store.lock import LOCKS, WriterLock, may_write, owners
 from napari_wsiseg.store.metadata import is_result
 
 
@@ -56,6 +56,7 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
             folder.mkdir()
         try:
             with naming(target):
+                passing("draft")
                 yield Draft(folder, WriterLock.acquire(folder))
                 passing("draft")
                 sync_tree(folder)
@@ -121,5 +122,15 @@ def _sweep(target: Path) -> None:
     for path in target.parent.iterdir():
         if pattern.fullmatch(path.name):
             makers = list(owners(path))
-            if makers and not any(may_write(path, maker) for maker in makers):
+            if not makers:
+                _remove_empty(path)
+            elif not any(may_write(path, maker) for maker in makers):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_empty(draft: Path) -> None:
+    """Remove a draft whose maker died before it could lock it: by then there is nothing in it."""
+    with suppress(OSError):
+        if (draft / LOCKS).is_dir():
+            (draft / LOCKS).rmdir()
+        draft.rmdir()
