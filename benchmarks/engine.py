@@ -11,7 +11,6 @@ wall clock within one turn, its spread that of the turns. Each case has a proces
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -19,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from cases import CASES
 
 from napari_wsiseg.threads import let_waiting_threads_sleep
 
@@ -33,110 +33,8 @@ QUICK_MEMORY_WIDTH, QUICK_MEMORY_HEIGHTS = 4000, (2000, 4000)
 CURVE_WIDTHS, CURVE_HEIGHT = (4000, 8000, 16000, 32000, 64000, 100000), 1024
 LIMIT = "300 MB"
 TOGETHER, TOGETHER_QUICK = 6000, 2600
-_HELD = 32
-"""Patches that the model's loop goes round."""
-
-
-def turns_of_time(slide: str, rounds: int, plain: bool) -> dict[str, Any]:
-    """Limits and engine in turns on a slide that is tissue all over; the first turn warms up."""
-    from limits import decode_once, model_only, patches_in_memory, plain_loop, timed, write_once
-    from virtual import TrivialModel
-
-    from napari_wsiseg.config import SegmentationJob
-    from napari_wsiseg.engine import plan, run
-    from napari_wsiseg.slides import open_slide
-
-    path, model, turns = Path(slide), TrivialModel(), []
-    with tempfile.TemporaryDirectory() as folder, open_slide(path) as opened:
-        settled = plan(SegmentationJob(tissue="none"), opened, model)
-        patches = patches_in_memory(opened, settled.grid, _HELD)
-        for number in range(rounds + 1):
-            job = SegmentationJob(output=Path(folder) / f"{number}.ome.zarr", tissue="none")
-            written = Path(folder) / f"{number}"
-            written.mkdir()
-            results: list[Any] = []
-            turn = {
-                "decode": decode_once(path),
-                "model": model_only(model, patches, settled.batch_size, settled.patches),
-                "engine": timed(lambda job=job, to=results: to.append(run(job, opened, model))),
-                "write": write_once(results[0], written),
-            }
-            turns.append({name: vars(cost) for name, cost in turn.items()})
-        loop = vars(plain_loop(opened, model, settled.grid)) if plain else None
-    return {"patches": settled.patches, "turns": turns[1:], "plain": loop}
-
-
-def turns_of_tissue(whole: str, half: str, rounds: int) -> dict[str, Any]:
-    """A slide of tissue and one that is half glass, in turns, with the tissue found by itself."""
-    from limits import timed
-    from virtual import TrivialModel
-
-    from napari_wsiseg.config import SegmentationJob
-    from napari_wsiseg.engine import plan, run
-
-    model, turns = TrivialModel(), []
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds + 1):
-            turn = {}
-            for name, path in (("whole", whole), ("half", half)):
-                output = Path(folder) / f"{name}{number}.ome.zarr"
-                job = SegmentationJob(slide=Path(path), output=output)
-                turn[name] = vars(timed(lambda job=job: run(job, model=model)))
-            turns.append(turn)
-        patches = {
-            name: plan(SegmentationJob(slide=Path(path)), model=model).patches
-            for name, path in (("whole", whole), ("half", half))
-        }
-    return {"patches": patches, "turns": turns[1:]}
-
-
-def memory(slide: str | list[int], limit: str | None) -> dict[str, Any]:
-    """Peak memory of a run above the loaded program; a slide's file, or a computed one's size."""
-    from peak import Peak
-    from virtual import TrivialModel, VirtualSlide
-
-    from napari_wsiseg.config import SegmentationJob
-    from napari_wsiseg.engine import plan, run
-    from napari_wsiseg.geometry import Size
-    from napari_wsiseg.slides import open_slide
-
-    model = TrivialModel()
-    opened = open_slide(Path(slide)) if isinstance(slide, str) else VirtualSlide(Size(*slide))
-    with tempfile.TemporaryDirectory() as folder, opened:
-        output = Path(folder) / "a.ome.zarr"
-        job = SegmentationJob(output=output, tissue="none", memory_limit=limit)
-        settled = plan(job, opened, model)
-        with Peak() as peak:
-            result = run(job, opened, model)
-        digest = hashlib.sha256()
-        for file in sorted(output.rglob("c/**/*")):
-            if file.is_file():
-                digest.update(f"{file.relative_to(output)}".encode() + file.read_bytes())
-        return {
-            "peak_mb": peak.bytes / 1e6,
-            "plan_mb": settled.memory_bytes / 1e6,
-            "patches": settled.patches,
-            "seconds": peak.seconds,
-            "spilled": bool(result.provenance.get("spilled")),
-            "bits": digest.hexdigest()[:16],
-            "curve": peak.curve[:: max(1, len(peak.curve) // 400)],
-        }
-
-
-def of_unet(case: str, *arguments: object) -> dict[str, Any]:
-    """A case of the UNet's."""
-    import unet_runs
-
-    answer: dict[str, Any] = getattr(unet_runs, case)(*arguments)
-    return answer
-
-
-CASES: dict[str, Callable[..., dict[str, Any]]] = {
-    "time": turns_of_time,
-    "tissue": turns_of_tissue,
-    "unet": of_unet,
-    "memory": memory,
-}
+PASSES = (4, 16, 64)
+"""How many times a model goes over its scores, to cost more."""
 
 
 def in_own_process(case: str, *arguments: object) -> dict[str, Any]:
@@ -186,25 +84,44 @@ def time_table(slides: Slides, quick: bool, rounds: int) -> None:
     print(" processor time / limit's | plain loop |")
     print("|---:|---:|---:|---:|---:|---:|---:|---|---|---:|")
     for width in widths:
-        case = in_own_process("time", slides(width, height), rounds, width == widths[0])
-        each = 1e3 / case["patches"]
-        parts = ("decode", "model", "write")
-        ratios = {}
-        cells = [
-            f"{each * median(turn[part]['wall'] for turn in case['turns']):.2f}" for part in parts
-        ]
-        limits = [sum(turn[part]["wall"] for part in parts) for turn in case["turns"]]
-        engine = [turn["engine"]["wall"] for turn in case["turns"]]
-        cells += [f"{each * median(limits):.2f}", f"{each * median(engine):.2f}"]
-        for kind in ("wall", "processor"):
-            ratios[kind] = [
-                turn["engine"][kind] / sum(turn[part][kind] for part in parts)
-                for turn in case["turns"]
-            ]
-        plain = f"{each * case['plain']['wall']:.2f}" if case["plain"] else ""
-        cells += [spread(ratios["wall"]), spread(ratios["processor"]), plain]
-        print(f"| {width} | {case['patches']} | {' | '.join(cells)} |", flush=True)
+        first = width == widths[0]
+        case = in_own_process("time", slides(width, height), rounds, first)
+        plain = f"{1e3 * case['plain']['wall'] / case['patches']:.2f}" if first else ""
+        cells = " | ".join([*_milliseconds(case), *_ratios(case)])
+        print(f"| {width} | {case['patches']} | {cells} | {plain} |", flush=True)
     print("\nms a patch on the wall clock.")
+
+
+def models_table(slides: Slides, quick: bool, rounds: int) -> None:
+    width, height = (QUICK_WIDTHS[0], QUICK_HEIGHT) if quick else (WIDTHS[0], HEIGHT)
+    print("\n| passes | decode | model | write | limit | engine | engine / limit |", end="")
+    print(" processor time / limit's |")
+    print("|---:|---:|---:|---:|---:|---:|---|---|")
+    for passes in PASSES[:2] if quick else PASSES:
+        case = in_own_process("time", slides(width, height), rounds, False, passes)
+        cells = " | ".join([*_milliseconds(case), *_ratios(case)])
+        print(f"| {passes} | {cells} |", flush=True)
+    print("\nms a patch on the wall clock, of models that go over their scores so many times.")
+
+
+_LIMITS = ("decode", "model", "write")
+
+
+def _milliseconds(case: dict[str, Any]) -> list[str]:
+    """What decoding, model, writing, these together and the engine take a patch."""
+    walls = [{part: cost["wall"] for part, cost in turn.items()} for turn in case["turns"]]
+    rows = [{**wall, "limit": sum(wall[part] for part in _LIMITS)} for wall in walls]
+    each = 1e3 / case["patches"]
+    parts = (*_LIMITS, "limit", "engine")
+    return [f"{each * median(row[part] for row in rows):.2f}" for part in parts]
+
+
+def _ratios(case: dict[str, Any]) -> list[str]:
+    """The engine's time over the limit's, on the wall clock and of the processor."""
+    return [
+        spread([t["engine"][kind] / sum(t[part][kind] for part in _LIMITS) for t in case["turns"]])
+        for kind in ("wall", "processor")
+    ]
 
 
 def half_table(slides: Slides, quick: bool, rounds: int) -> None:
@@ -333,6 +250,7 @@ def pieces_table(slides: Slides, quick: bool, rounds: int) -> None:  # noqa: ARG
 
 TABLES = {
     "time": time_table,
+    "models": models_table,
     "half": half_table,
     "unet": unet_table,
     "together": together_table,
