@@ -91,7 +91,8 @@ def fetch_real_slide() -> Path:
         return Path(pooch.retrieve(REAL_URL, f"sha256:{REAL_SHA256}", name, folder))
     # requests' errors are OSErrors; a wrong checksum is a ValueError.
     except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
         raise SlideError(
-            f"{name} could not be downloaded ({type(error).__name__}); fetch {REAL_URL} where "
-            f"there is a network and put it at {folder / name}, or run the demo without --real."
+            f"{name} could not be downloaded ({why}); fetch {REAL_URL} where there is "
+            f"a network and put it at {folder / name}, or run the demo without --real."
         ) from error

@@ -192,3 +192,12 @@ class TestRealSlide:
         assert out == ""
         assert err.startswith("Error: CMU-1-Small-Region.svs could not be downloaded")
         assert err.count("\n") == 1
+
+    def test_a_cache_that_cannot_be_written_is_one_sentence(self, tmp_path, monkeypatch, capsys):
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: tmp_path / "file")
+        assert run(["demo", "--real", "-o", str(tmp_path / "out")]) == 2
+        _, err = capsys.readouterr()
+        assert "could not be downloaded (" in err
+        assert "Error)" not in err
+        assert err.count("\n") == 1

@@ -110,17 +110,19 @@ def test_a_download_asks_for_the_pinned_revision(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked = []
+    file = tmp_path / "file.pth"
+    file.write_bytes(b"weights")
 
-    def download(*args: str, revision: str) -> str:
-        asked.append((*args, revision))
-        return str(tmp_path / "file.pth")
+    def download(*args: str, revision: str, force_download: bool) -> str:
+        asked.append((*args, revision, force_download))
+        return str(file)
 
     monkeypatch.setattr(
-        huggingface_hub, "get_hf_file_metadata", lambda *_, **__: MagicMock(etag=None)
+        huggingface_hub, "get_hf_file_metadata", lambda *_, **__: MagicMock(etag=sha256(file))
     )
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert fetch(NAME) == tmp_path / "file.pth"
-    assert asked == [("TIACentre/TIAToolbox_pretrained_weights", f"{NAME}.pth", REVISION)]
+    assert fetch(NAME) == file
+    assert asked == [("TIACentre/TIAToolbox_pretrained_weights", f"{NAME}.pth", REVISION, False)]
     assert constants.HF_HUB_DISABLE_TELEMETRY is True
 
 

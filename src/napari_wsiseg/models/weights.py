@@ -47,52 +47,94 @@ def find_cached(name: str) -> Path | None:
 def fetch(name: str) -> Path:
     """The weights file of a model, downloaded with a progress bar where it is not cached.
 
+    One that was spoiled in the cache is downloaded again.
+
     Raises
     ------
     ModelError
         If it is not cached and cannot be downloaded.
     """
     cached = find_cached(name)
-    if cached is not None:
+    if cached is not None and _is_as_kept(cached):
         return cached
+    return _download(name, spoiled=cached)
+
+
+def _download(name: str, spoiled: Path | None) -> Path:
+    """The weights file of a model from the hub, in place of a spoiled one."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import RevisionNotFoundError
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    url = hf_hub_url(REPOSITORY, f"{name}.pth", revision=REVISION)
+    file, again = f"{name}.pth", spoiled is not None
+    url = hf_hub_url(REPOSITORY, file, revision=REVISION)
+    by_hand = "give the file with weights=PATH (--weights PATH)."
     try:
         # Asked first, and once: the download itself tries for half a minute when offline.
-        told = get_hf_file_metadata(url, timeout=_PATIENCE)
-        path = Path(hf_hub_download(REPOSITORY, f"{name}.pth", revision=REVISION))
-        _check_digest(path, told.etag)
+        stated = _digest_in(get_hf_file_metadata(url, timeout=_PATIENCE).etag)
+        path = Path(hf_hub_download(REPOSITORY, file, revision=REVISION, force_download=again))
+        _check_digest(path, stated)
         return path
     except ModelError:
         raise
     except RevisionNotFoundError as error:
-        newest = hf_hub_url(REPOSITORY, f"{name}.pth", revision=_NEWEST)
+        newest = hf_hub_url(REPOSITORY, file, revision=_NEWEST)
         raise ModelError(
             f"{REPOSITORY} on the Hugging Face hub has no commit {REVISION}, which the weights of "
-            f"{name} are taken from; fetch {newest}, and give the file with weights=PATH "
-            "(--weights PATH)."
+            f"{name} are taken from; fetch {newest}, and {by_hand}"
         ) from error
     except Exception as error:
-        # What it raises depends on its version and on the HTTP library under it.
+        # What it raises depends on its version and on the HTTP library under it. Those have no
+        # number; what has is the disk's.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ModelError(
+                f"The weights of {name} cannot be kept in {constants.HF_HUB_CACHE} "
+                f"({error.strerror}); make room there, or set HF_HOME to a folder that can be "
+                "written."
+            ) from error
+        there = f"damaged on this machine ({spoiled})" if again else "not on this machine"
         raise ModelError(
-            f"The weights of {name} are not on this machine and cannot be downloaded "
-            f"({reason(error)}); fetch {url} where there is a network, "
-            "and give the file with weights=PATH (--weights PATH)."
+            f"The weights of {name} are {there} and cannot be downloaded ({reason(error)}); "
+            f"fetch {url} where there is a network, and {by_hand}"
         ) from error
 
 
-def _check_digest(path: Path, stated: str | None) -> None:
-    """Remove a download that is not what the hub has, which states a large file's sha256.
+def _is_as_kept(cached: Path) -> bool:
+    """Whether a file is what it was when it came to the cache.
+
+    That names content by its sha256, where the file system has links: a disk may have failed
+    since, or a download have ended before it was compared.
+    """
+    if not cached.is_symlink():
+        return True
+    content = cached.readlink().name
+    return not _SHA256.fullmatch(content) or sha256(cached) == content
+
+
+def _digest_in(etag: str | None) -> str:
+    """The sha256 that the hub states of a large file.
+
+    Raises
+    ------
+    ValueError
+        If it states none; then it is hardly the hub.
+    """
+    if etag is None or not _SHA256.fullmatch(etag):
+        raise ValueError(
+            "what answers states no sha256 to compare them with; it may be a network's log-in page"
+        )
+    return etag
+
+
+def _check_digest(path: Path, stated: str) -> None:
+    """Remove a download that is not what the hub has.
 
     Raises
     ------
     ModelError
         If it is another.
     """
-    if stated is None or not _SHA256.fullmatch(stated) or sha256(path) == stated:
+    if sha256(path) == stated:
         return
     # The cache names the file by a link to its content.
     path.resolve().unlink()
