@@ -215,4 +215,4 @@ def test_reasons_name_no_folder(tmp_path: Path) -> None:
         PatchLoader(slide, YX(1, 1), grid, np.argwhere(grid.keep), 1, workspace) as loader,  # type: ignore[arg-type]
     ):
         reasons = [patch.reason for batch in loader for patch in batch.failed]
-    assert reasons == ["[Errno 5] Input/output error: 'a.svs'"]
+    assert reasons == ["Input/output error"]

@@ -50,8 +50,13 @@ class SlideWarning(UserWarning):
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line without a full stop; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
+    """What an error says, in one line without a full stop; its type where it says nothing.
+
+    Of the system's errors not the file, which they give with its folder: it may be kept in a
+    result, and the sentence around it has a name for it.
+    """
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    lines = str(said).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 import yaml
 
 import napari_wsiseg as ws
-from napari_wsiseg.models import predict
+from napari_wsiseg.models import predict, runtimes
 from napari_wsiseg.models.hardware import has_bf16, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
@@ -165,3 +167,10 @@ class TestTorchScript:
         path.unlink()
         with pytest.raises(ws.ModelError, match="There is no model file"):
             ws.load_model(path, trust=True)
+
+
+def test_onnx_runtime_is_told_to_keep_its_statistics_to_itself(monkeypatch: pytest.MonkeyPatch):
+    runtime = MagicMock()
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    assert runtimes.onnxruntime() is runtime
+    runtime.disable_telemetry_events.assert_called_once_with()

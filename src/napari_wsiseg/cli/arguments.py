@@ -122,11 +122,11 @@ def _outlines(text: str) -> list[Polygon]:
     return list(read_outlines(path))
 
 
-def find_slides(arguments: Iterable[str]) -> list[Path]:
+def find_slides(arguments: Iterable[str], alias: str | None = None) -> list[Path]:
     """Files, folders and patterns -> slides, in the order given, each once.
 
     A folder stands for the slides in it (not in its subfolders), unless it is a slide
-    itself (OME-Zarr, DICOM).
+    itself (OME-Zarr, DICOM). With an alias errors call what was given by that.
 
     Raises
     ------
@@ -143,10 +143,12 @@ def find_slides(arguments: Iterable[str]) -> list[Path]:
             names = glob.glob(str(path), recursive=True)  # noqa: PTH207
             matches = [Path(name) for name in sorted(names)]
             if not matches:
-                raise JobError(f"There is no slide {argument}; check the name.")
+                raise JobError(f"There is no slide {alias or argument}; check the name.")
         slides = [slide for match in matches for slide in _slides_at(match)]
         if not slides:
-            raise JobError(f"There is no slide in {argument}; `napari-wsiseg info FILE` says why.")
+            raise JobError(
+                f"There is no slide in {alias or argument}; `napari-wsiseg info FILE` says why."
+            )
         found.update(dict.fromkeys(slides))
     return list(found)
 

@@ -251,7 +251,7 @@ def segment(
         },
     )
     if slides:
-        found = find_slides(slides)
+        found = find_slides(slides, settled.alias)
     elif settled.slide is not None:
         found = [settled.slide]
     else:

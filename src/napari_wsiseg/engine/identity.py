@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -41,14 +40,14 @@ def run_values(plan: RunPlan, segmenter: Segmenter) -> dict[str, object]:
 
 
 def public_job(job: SegmentationJob) -> dict[str, object]:
-    """The job without a path: files go by their names, slide and output by none."""
+    """The job without a path: files go by their names, folders, slide and output by none."""
     values = job.model_dump(mode="json", exclude={"output", "slide"})
-    for name in ("weights", "tissue"):
-        value = getattr(job, name)
-        if isinstance(value, os.PathLike):
-            # Masks are called as their slides are.
-            hidden = job.alias is not None and name == "tissue"
-            values[name] = "a file" if hidden else Path(value).name
+    if job.weights is not None:
+        values["weights"] = job.weights.name
+    if isinstance(job.tissue, Path):
+        # Masks are called as their slides are.
+        file = job.tissue.name if job.alias is None else "a file"
+        values["tissue"] = "a folder" if job.tissue.is_dir() else file
     values["model"] = Path(job.model).name
     return values
 

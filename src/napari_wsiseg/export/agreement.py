@@ -75,7 +75,8 @@ def write_agreement(
     stem
         What the files' names begin with.
     annotations
-        What the annotations are called, for the provenance; no path.
+        What the annotations are called, for the provenance; no path. Not kept where the slide has
+        an alias: such files are called as their slides are.
     overwrite
         Whether files that are there are replaced.
 
@@ -175,7 +176,7 @@ def _provenance(found: Agreement, pm: ProbabilityMap, annotations: str | None) -
     # Programs that show the scanned part alone draw from its corner.
     made = provenance(ExportRequest(labels, codes, names, "bounds"))
     compared = {
-        "annotations": annotations,
+        "annotations": annotations if pm.job.get("alias") is None else None,
         "classes": dict(found.used),
         "regions": found.regions,
         "left_out": dict(found.left_out),

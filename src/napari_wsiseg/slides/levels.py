@@ -74,11 +74,15 @@ class LevelSlide(ABC):
                 raise
             # Decoders raise what they like; whatever it is, it costs this region only.
             except Exception as error:
-                raise SlideError(
+                failure = SlideError(
                     f"{self.info.stem} cannot be read in rows {region.top} to {region.bottom}, "
                     f"columns {region.left} to {region.right} of level {level}: "
                     f"{self.info.without_path(reason(error))}."
-                ) from error
+                )
+                if self.info.alias is not None:
+                    # Not chained: a traceback shows all of what lies below.
+                    raise failure from None
+                raise failure from error
 
     def pyramid(self) -> list[da.Array]:
         """Lazy levels (height, width, 3) for display, large to small, the last at most 512 px.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.errors import JobError, reason
 from napari_wsiseg.geometry import Size
-from napari_wsiseg.slides.base import SlideInfo, file_stem
+from napari_wsiseg.slides.base import SlideInfo, file_stem, without_path
 from napari_wsiseg.tissue.mask import TissueMask
 
 _TIFF = (".tif", ".tiff")
@@ -40,8 +40,7 @@ def load_tissue(source: Path | NDArray[Any], slide: SlideInfo) -> TissueMask:
         If there is no such file, or what it holds is no mask.
     """
     if isinstance(source, Path):
-        path = _of_slide(source, slide) if source.is_dir() else source
-        mask = _as_mask(_read(path), path.name)
+        mask = _in_file(source, slide)
         method = "file"
     else:
         mask = _as_mask(source, "The array")
@@ -57,6 +56,21 @@ def load_tissue(source: Path | NDArray[Any], slide: SlideInfo) -> TissueMask:
         told.append("The tissue mask that was given is empty; nothing will be segmented.")
     parameters = {"method": method, "height": size.height, "width": size.width}
     return TissueMask(mask, parameters, tuple(told))
+
+
+def _in_file(source: Path, slide: SlideInfo) -> NDArray[np.bool_]:
+    """The mask in a file, or in the one of a folder; by its alias where the slide has one."""
+    path = source
+    try:
+        if source.is_dir():
+            path = _of_slide(source, slide)
+        return _as_mask(_read(path), path.name)
+    except JobError as error:
+        if slide.alias is None:
+            raise
+        # Masks are called as their slides are. Not chained: a traceback shows all below.
+        said = without_path(str(error), path, slide.alias) if path.is_file() else str(error)
+        raise JobError(slide.without_path(said)) from None
 
 
 def _of_slide(folder: Path, slide: SlideInfo) -> Path:
