@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from numpy.typing import NDArray
 
 from engine.engine_cases import PositionModel, picture
@@ -44,6 +46,15 @@ def zeroed(path: Path, tiles: Sequence[int], folder: Path, part: float = 1.0) ->
             data[start + count - bad : start + count] = bytes(bad)
     torn = folder / f"torn{path.suffix}"
     torn.write_bytes(data)
+    return torn
+
+
+def spoiled_chunk(path: Path, tile: int, folder: Path) -> Path:
+    """A copy of an OME-Zarr slide with a chunk that is no longer what its codec wrote."""
+    torn = folder / f"torn-{path.name}"
+    shutil.copytree(path, torn)
+    chunk = torn.joinpath("0", "c", *map(str, divmod(tile, -(-1100 // TILE))), "0")
+    chunk.write_bytes(chunk.read_bytes()[:100])
     return torn
 
 
@@ -136,6 +147,26 @@ def test_patches_that_meet_a_bad_tile_fail(
     model = PositionModel(Size(100, 84), Size(80, 70), Size(80, 70))
     failed, patches = check(made_slide, torn, tiles, model, resolution)
     assert 0 < failed < patches
+
+
+def test_a_bad_chunk_of_an_ome_zarr_costs_no_more(tmp_path: Path) -> None:
+    """Its fingerprint is made of pixels, some of which lie in the chunk."""
+    path = tmp_path / "whole.ome.zarr"
+    axes = [{"name": n, "type": "channel" if n == "c" else "space"} for n in "yxc"]
+    scale = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
+    multiscale = {
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": scale}],
+    }
+    attributes = {"ome": {"version": "0.5", "multiscales": [multiscale]}}
+    group = zarr.open_group(path, mode="w", attributes=attributes)
+    group.create_array("0", data=picture(1300, 1100), chunks=(TILE, TILE, 3))
+    torn = spoiled_chunk(path, 12, tmp_path)
+    model = PositionModel(Size(100, 84), Size(80, 70), Size(80, 70))
+    failed, patches = check(path, torn, [12], model, "baseline 1.0")
+    assert 0 < failed < patches
+    with open_slide(path) as whole, open_slide(torn) as one, open_slide(torn) as other:
+        assert whole.info.fingerprint != one.info.fingerprint == other.info.fingerprint
 
 
 @pytest.mark.parametrize("resolution", ["baseline 1.0", "baseline 0.6"])
