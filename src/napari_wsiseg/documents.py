@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 import yaml
 
 _LARGEST_YAML = 4 * 10**6
+_PIECE = 2**16
 
 LARGEST_JSON = 2**26
-"""The most that is read of a result's own JSON: what a million failed patches take, and at the
-worst 2 GB in memory."""
+"""The most that is read of a result's own JSON: what some hundred thousand failed patches take, and
+at the worst 2 GB in memory."""
 
 
 class UnreadableError(ValueError):
@@ -52,13 +53,16 @@ def read_bounded(path: Path, most: int) -> bytes:
     UnreadableError
         If there are more, or it is no plain file.
     """
+    content = bytearray()
     with open_plain(path) as file:
-        content = file.read(most + 1)
+        # To read all at once would take memory for the most, however little there is.
+        while len(content) <= most and (piece := file.read(_PIECE)):
+            content += piece
     if len(content) > most:
         raise UnreadableError(
             f"it is larger than {most / 1e6:.0f} MB, the most that is read of one"
         )
-    return content
+    return bytes(content)
 
 
 class _Plain(yaml.SafeLoader):
