@@ -27,6 +27,7 @@ from maps import SIGMOID, SOFTMAX, STAIN, map_of
 from napari_wsiseg.errors import JobError, StoreError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import LabelMap, decide
+from napari_wsiseg.labels import record as labels_record
 from napari_wsiseg.measure import NOT_ANALYSED, TOTAL, UNCLASSIFIED, stain_readout
 from napari_wsiseg.store.lock import WriterLock
 from plain_labels import mode_under
@@ -361,6 +362,20 @@ def test_a_full_disk_leaves_the_earlier_corrections(result, monkeypatch, written
     monkeypatch.undo()
     assert files_under(result.path) == before
     assert len(ws.corrections(result)) == 1
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_what_could_not_be_read_again_is_not_written(result, monkeypatch, earlier):
+    for _ in range(earlier):
+        fill_of(result, TOP_RIGHT, 1)
+    before = files_under(result.path)
+    with monkeypatch.context() as patch:
+        # What was written is read by the true bound.
+        patch.setattr(labels_record, "read_bounded", lambda path, _: path.read_bytes())
+        patch.setattr(labels_record, "LARGEST_JSON", 1000)
+        with pytest.raises(StoreError, match="paint within simpler outlines"):
+            fill_of(result, TOP_RIGHT, 2)
+    assert files_under(result.path) == before
 
 
 def test_a_list_of_labels_that_cannot_be_read_leaves_no_correction(result):

@@ -100,7 +100,13 @@ def first_record(
 
 
 def group_file(pm: ProbabilityMap, record: Record) -> bytes:
-    """The group's `zarr.json`."""
+    """The group's `zarr.json`.
+
+    Raises
+    ------
+    StoreError
+        If it would be larger than what `read_record` reads.
+    """
     spec = pm.spec
     entries = [
         LabelEntry(i + 1, name, (*rgb(spec.class_colors[i]), 255), record.pixels[i])
@@ -110,7 +116,13 @@ def group_file(pm: ProbabilityMap, record: Record) -> bytes:
     ome = label_image(pm.layout.multiscale(NAME), entries, pm.mpp)
     attributes = {"ome": ome, OURS: record.model_dump(mode="json")}
     group = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-    return json.dumps(group, indent=2).encode()
+    content = json.dumps(group, indent=2).encode()
+    if len(content) > LARGEST_JSON:
+        raise StoreError(
+            f"{len(record.corrections)} corrections would take {len(content) / 1e6:.0f} MB, of "
+            f"which {LARGEST_JSON / 1e6:.0f} are read; paint within simpler outlines."
+        )
+    return content
 
 
 def read_record(folder: Path) -> Record:

@@ -49,8 +49,10 @@ class State:
 
 
 _ADAPTER = TypeAdapter(State)
-# pydantic takes 140 bytes for each value, and ends the process where there is no more memory.
-_MOST_COMMAS = 2**23
+
+MOST_COMMAS = 2**23
+"""How many a state may hold that is read: pydantic takes 140 bytes for each value, and ends the
+process where there is no more memory."""
 
 
 def read_state(folder: Path) -> State:
@@ -64,7 +66,7 @@ def read_state(folder: Path) -> State:
     path = folder / STATE
     try:
         content = read_bounded(path, LARGEST_JSON)
-        if content.count(b",") > _MOST_COMMAS:
+        if content.count(b",") > MOST_COMMAS:
             raise UnreadableError("it holds more values than any run leaves")  # noqa: TRY301
         return _ADAPTER.validate_json(content)
     except FileNotFoundError as error:

@@ -23,6 +23,7 @@ from napari_wsiseg.messages import Band, FailedPatch
 from napari_wsiseg.store.arrays import open_arrays
 from napari_wsiseg.store.chunks import ChunkWriter
 from napari_wsiseg.store.create import create_folder, create_memory, reopen_folder
+from napari_wsiseg.store.failed import FailedList
 from napari_wsiseg.store.homes import WritableHome
 from napari_wsiseg.store.layout import MapLayout, TissueImage
 from napari_wsiseg.store.map import ProbabilityMap
@@ -65,7 +66,7 @@ class MapWriter:
         self._writes = ChunkWriter(levels, home.put)
         self._pyramid = Pyramid(levels, self._writes, workspace)
         self._state = home.state()
-        self._failed = {(p.row, p.column) for p in self._state.failed_patches}
+        self._failed = FailedList(self._state.failed_patches)
         self._chunks = np.zeros(self._grid.chunk_shape, bool)
         self._rows: dict[int, RunRow] = {}
         self._next = 0
@@ -161,9 +162,8 @@ class MapWriter:
         self.flush()
         self._drop_rows()
         settled = {tuple(p) for p in self._grid.patches_for(~unfinished).tolist()}
-        failed = [p for p in self._state.failed_patches if (p.row, p.column) in settled]
-        self._state = replace(self._state, failed_patches=tuple(failed))
-        self._failed = {(p.row, p.column) for p in failed}
+        self._failed = FailedList(p for p in self._failed.patches if (p.row, p.column) in settled)
+        self._state = replace(self._state, failed_patches=self._failed.patches)
         self._chunks = chunks.copy()
         self._pyramid.begin(self._chunks, self._home.recorded())
         self._next = self._final = 0
@@ -247,12 +247,15 @@ class MapWriter:
         self._raise_error()
 
     def fail(self, patches: Iterable[FailedPatch]) -> None:
-        """List patches that are left uncovered."""
-        # One may be known already: it lies in a finished chunk too.
-        new = [p for p in patches if (p.row, p.column) not in self._failed]
-        self._failed.update((p.row, p.column) for p in new)
-        failed = (*self._state.failed_patches, *new)
-        self._state = replace(self._state, failed_patches=failed)
+        """List patches that are left uncovered.
+
+        Raises
+        ------
+        StoreError
+            If there are more than a result can list; those are not listed.
+        """
+        self._failed.add(patches)
+        self._state = replace(self._state, failed_patches=self._failed.patches)
 
     def warn(self, sentence: str) -> None:
         """Keep a sentence for the user."""
