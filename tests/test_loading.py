@@ -189,7 +189,7 @@ def test_leaving_early_does_not_wait_for_the_batch(tmp_path: Path) -> None:
     grid = PatchGrid(slide.info.size, size, size, size)
     with Workspace(10**9, tmp_path) as workspace:
         loader = PatchLoader(slide, YX(1, 1), grid, np.argwhere(grid.keep), 32, workspace, 1)  # type: ignore[arg-type]
-        loader._stop = Stop()
+        loader._stopped = Stop()
         with loader:
             assert reading.wait(10)
     assert all(waited_for_all)

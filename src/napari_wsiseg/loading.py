@@ -7,12 +7,12 @@ are cut from the blocks. Knows no model and no map.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from queue import SimpleQueue
 from typing import Self
 
 import numpy as np
@@ -24,6 +24,7 @@ from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import FailedPatch, PatchBatch
 from napari_wsiseg.slides.base import Slide, SlideInfo
 from napari_wsiseg.slides.damage import Gap, read_with_gaps
+from napari_wsiseg.threads import Background
 
 READ_AHEAD = 2
 """Batches that wait, finished, for the model."""
@@ -100,24 +101,32 @@ class PatchLoader:
         self._batch_size = batch_size
         self._workers = workers or min(os.cpu_count() or 1, 8)
         self._blocks = _Blocks(slide, downsample, grid, patches, workspace)
-        self._ready: queue.Queue[PatchBatch | BaseException | None] = queue.Queue(READ_AHEAD)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="wsiseg-loader", daemon=True)
+        self._ready: SimpleQueue[PatchBatch | BaseException | None] = SimpleQueue()
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(READ_AHEAD):
+            self._places.put(None)
+        # Only ever looked at: no thread waits for it.
+        self._stopped = threading.Event()
+        self._thread = Background(self._run, self._stop, "wsiseg-loader")
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._thread.end()
         self._blocks.close()
 
     def __iter__(self) -> Iterator[PatchBatch]:
         while (batch := self._ready.get()) is not None:
+            self._places.put(None)
             if isinstance(batch, BaseException):
                 raise batch
             yield batch
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self._places.put(None)
 
     def _run(self) -> None:
         try:
@@ -136,12 +145,12 @@ class PatchLoader:
             self._put(error)
 
     def _put(self, item: PatchBatch | BaseException | None) -> None:
-        while not self._stop.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+        """Hand over, when one of those that wait was taken; not where nobody asks any more."""
+        self._places.get()
+        if self._stopped.is_set():
+            self._places.put(None)  # nor is the next to wait
+        else:
+            self._ready.put(item)
 
     def _batch(self, start: int) -> PatchBatch | None:
         """The patches from `start` on; None once nobody wants them."""
@@ -150,7 +159,7 @@ class PatchLoader:
         pixels = self._empty((len(indices), size.height, size.width, 3))
         failed = []
         for position, (row, column) in enumerate(indices):
-            if self._stop.is_set():
+            if self._stopped.is_set():
                 return None
             gap = self._blocks.cut(start + position, pixels[position])
             if gap is not None:
@@ -237,7 +246,8 @@ class _Blocks:
 
     def _drop(self, block: tuple[int, int]) -> None:
         future = self._held.pop(block)
-        if not future.cancelled() and future.exception() is None:
+        # In a forked child one may be under way for ever: its thread is the parent's.
+        if future.done() and not future.cancelled() and future.exception() is None:
             self._workspace.release(future.result().pixels)
 
     def _read(self, row: int, column: int) -> _Block:

@@ -1,11 +1,80 @@
-"""How the threads under a model wait for each other. Loads nothing."""
+"""Threads: how ours end whatever happens, and how those under a model wait for each other.
+
+Loads nothing, and knows nothing of what is done in them.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
 
 _SPINS = "3000"
 """How often a thread of GNU's OpenMP looks for work before it sleeps: a hundredth of its own."""
+
+
+class Background:
+    """A thread that is told to stop, and then waited for, also by whom Ctrl-C interrupts meanwhile.
+
+    What passes between it and the main thread goes through `SimpleQueue`s: an interrupt may leave
+    any lock that is written in Python taken for good, those of `queue.Queue`, `threading.Event` and
+    executors among them, and then nobody comes past it.
+
+    Parameters
+    ----------
+    work
+        Done in the thread, to its end.
+    stop
+        Makes `work` return soon; may be called again.
+    name
+        The thread's.
+    """
+
+    def __init__(self, work: Callable[[], None], stop: Callable[[], None], name: str) -> None:
+        self._work, self._stop = work, stop
+        self._is_over = False
+        self._woken: SimpleQueue[None] = SimpleQueue()
+        # Where the interpreter ends without a word to us, it does not wait for what waits.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        try:
+            self._thread.start()
+        except BaseException:
+            # An interrupt may come when the thread runs, and nobody else would end it.
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Stop it, and wait for its end, however often.
+
+        An interrupt is raised when it has ended; a second one at once.
+        """
+        self._stop()
+        # A forked child has none of its parent's threads; none runs when the interpreter ends.
+        if not self._thread.is_alive() or sys.is_finalizing():
+            return
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            self._wait()
+            raise
+        self._thread.join()
+
+    def _wait(self) -> None:
+        """Wait for the end. Python 3.11 takes a thread for ended whose `join` is interrupted."""
+        while not self._is_over:
+            self._woken.get()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._is_over = True
+            self._woken.put(None)
 
 
 def let_waiting_threads_sleep() -> None:

@@ -83,8 +83,9 @@ def test_of_two_errors_the_first_is_told_unless_the_caller_was_interrupted(
         with Beside(work, in_thread=True) as beside:
             beside(-1)
             work.let.release()
-            assert beside._begun is not None
-            assert isinstance(beside._begun.exception(_SOON), ZeroDivisionError)
+            error = beside._ended.get(timeout=_SOON)
+            assert isinstance(error, ZeroDivisionError)
+            beside._ended.put(error)
             raise later
 
     with pytest.raises(ZeroDivisionError if later is ValueError else later):

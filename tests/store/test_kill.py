@@ -177,4 +177,4 @@ def test_the_first_error_reaches_whoever_goes_on(tmp_path, monkeypatch):
         writer.close()
     writer.close()
     assert writer.map.status == "failed"
-    assert writer._thread is None
+    assert not [t for t in threading.enumerate() if t.name == "wsiseg-map-writer"]

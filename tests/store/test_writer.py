@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,34 @@ def test_a_row_in_progress_is_lost_and_the_finished_ones_stay(tmp_path):
     assert finished[0].all()
     assert not finished[1:].any()
     assert_holds(writer.map, truth.within(layout, finished))
+
+
+@pytest.mark.parametrize("place", ["_row_of", "_hand_over", "_wait_for_rows"])
+def test_an_interrupt_loses_no_row_whose_pixels_have_all_come(tmp_path, monkeypatch, place):
+    """It strikes while a row is handed over, and while an earlier one is waited for."""
+    layout = layout_of((12, 9))
+    truth = Truth.random(layout, 0)
+    writer = MapWriter.create(tmp_path / "map", layout, INFO, workspace())
+    writer.begin(writer.unfinished)
+    writer.add(Band(0, 0, truth.probabilities[:, :9], truth.coverage[:9]))
+    calls = 0
+
+    def interrupt(*_):
+        nonlocal calls
+        calls += 1
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, place, interrupt)
+        with suppress(KeyboardInterrupt):
+            writer.advance(9)
+    assert calls
+    writer.close("cancelled")
+    finished = writer.map.finished
+    assert finished[:2].all()
+    assert not finished[2].any()
+    assert_holds(writer.map, truth.within(layout, finished))
+    assert writer.map.status == "cancelled"
 
 
 def test_all_buffers_go_back_to_the_workspace(tmp_path):

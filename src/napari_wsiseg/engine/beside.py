@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
 from typing import Generic, Self, TypeVar
+
+from napari_wsiseg.threads import Background
 
 T = TypeVar("T")
 
@@ -25,31 +28,56 @@ class Beside(Generic[T]):
 
     def __init__(self, work: Callable[[T], None], *, in_thread: bool) -> None:
         self._work = work
-        self._pool = ThreadPoolExecutor(1, "wsiseg-merger") if in_thread else None
-        self._begun: Future[None] | None = None
+        self._pieces: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._begun = False
+        self._thread: Background | None = None
+        if in_thread:
+            self._thread = Background(self._run, partial(self._pieces.put, None), "wsiseg-merger")
 
     def __call__(self, piece: T) -> None:
         """Begin with a piece when the one before has ended; raises what that one raised."""
-        if self._pool is None:
+        if self._thread is None:
             self._work(piece)
         else:
             self.wait()
-            self._begun = self._pool.submit(self._work, piece)
+            self._pieces.put(partial(self._work, piece))
+            self._begun = True
 
     def wait(self) -> None:
         """Until all that was begun has ended; raises what it raised."""
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            begun.result()
+        if self._begun:
+            error = self._ended.get()
+            self._begun = False
+            if error is not None:
+                raise error
 
     def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if self._pool is None:
+        if self._thread is None:
             return
-        begun = self._begun
-        earlier = begun.exception() if begun is not None and begun.done() else None
-        self._pool.shutdown()
+        earlier = None if self._ended.empty() else self._ended.get()
+        self._thread.end()
         if earlier is not None and isinstance(error, Exception):
             raise earlier
+
+    def _run(self) -> None:
+        while self._run_one():
+            pass
+
+    def _run_one(self) -> bool:
+        """One piece, which nothing holds when it is done; False when there are no more."""
+        piece = self._pieces.get()
+        if piece is None:
+            return False
+        try:
+            piece()
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller
+            self._ended.put(error)
+        else:
+            self._ended.put(None)
+        return True

@@ -6,10 +6,10 @@ Knows when what is written. How pixels get coarser and how files last, others kn
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,14 +32,17 @@ from napari_wsiseg.store.pyramid import Pyramid, Window
 from napari_wsiseg.store.repair import mend
 from napari_wsiseg.store.rows import RunRow
 from napari_wsiseg.store.state import State, Status
+from napari_wsiseg.threads import Background
 
 
 class MapWriter:
     """Writes one map, and is the only one who does. Made by `create` or `resume`.
 
     A background thread compresses and writes while the run computes; `advance` waits where
-    it is a row behind. `add` and `advance` may be called from another thread than the rest, if
-    `begin`, `flush` and `close` do not run meanwhile; `map` may be read from any.
+    it is a row behind. It also ends the writing: whatever interrupts the caller, a row whose
+    pixels have all come is kept, and nothing is left half done. `add` and `advance` may be called
+    from another thread than the rest, if `begin`, `flush` and `close` do not run meanwhile; `map`
+    may be read from any.
 
     Parameters
     ----------
@@ -71,11 +74,14 @@ class MapWriter:
         self._rows: dict[int, RunRow] = {}
         self._next = 0
         self._final = self._grid.canvas.height
-        self._waiting: queue.Queue[RunRow | None] = queue.Queue(maxsize=1)
+        self._orders: queue.SimpleQueue[int | Status | None] = queue.SimpleQueue()
+        self._settled: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._handed_over = self._rows_settled = 0
         self._written: queue.SimpleQueue[Region] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._closed = False
+        self._thread = Background(self._work, partial(self._orders.put, None), "wsiseg-map-writer")
+        self._thread.start()
 
     @classmethod
     def create(
@@ -212,15 +218,11 @@ class MapWriter:
             If writing has failed.
         """
         self._raise_error()
-        chunk, height = self._grid.chunk, self._grid.map_size.height
         self._final = final
-        done = height if final >= self._grid.canvas.height else final // self._grid.scale
-        while self._next < len(self._chunks) and min((self._next + 1) * chunk, height) <= done:
-            row = self._row_of(self._next)
+        while self._next < len(self._chunks) and self._is_complete(self._next):
+            if self._row_of(self._next) is not None:
+                self._hand_over(self._next)
             self._next += 1
-            if row is not None:
-                del self._rows[row.row]
-                self._hand_over(row)
 
     def finished_rows(self) -> list[Region]:
         """What was recorded since the last call: map pixels of the run's part of a chunk row.
@@ -243,7 +245,7 @@ class MapWriter:
         StoreError
             If writing has failed.
         """
-        self._waiting.join()
+        self._wait_for_rows(0)
         self._raise_error()
 
     def fail(self, patches: Iterable[FailedPatch]) -> None:
@@ -263,9 +265,10 @@ class MapWriter:
             self._state = replace(self._state, warnings=(*self._state.warnings, sentence))
 
     def close(self, status: Status = "complete") -> None:
-        """End writing: rows handed over are recorded, one in progress is lost.
+        """End writing: rows whose pixels have all come are recorded, one in progress is lost.
 
-        Where writing has failed the status is "failed". A second call does nothing.
+        Where writing has failed the status is "failed". A second call does nothing. An interrupt
+        is raised when the writing has ended; at a second one it goes on without the caller.
 
         Raises
         ------
@@ -275,20 +278,8 @@ class MapWriter:
         if self._closed:
             return
         self._closed = True
-        self._stop()
-        failed = self._error is not None
-        self._state = replace(
-            self._state,
-            status="failed" if failed else status,
-            ended=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        try:
-            self._home.set_state(self._stamped())
-        except StoreError as error:
-            # The state then still says "running", which without a lock reads as cancelled.
-            self._error = self._error or error
-        finally:
-            self._home.leave()
+        self._orders.put(status)
+        self._thread.end()
         if status == "complete":
             self._raise_error()
 
@@ -305,28 +296,64 @@ class MapWriter:
         self._rows[number] = RunRow(number, tuple(columns.tolist()), window)
         return self._rows[number]
 
-    def _hand_over(self, row: RunRow) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._work, name="wsiseg-map-writer", daemon=True
-            )
-            self._thread.start()
+    def _is_complete(self, number: int) -> bool:
+        """Whether no band that meets a chunk row will come any more."""
+        grid = self._grid
+        bottom = min((number + 1) * grid.chunk, grid.map_size.height)
+        return self._final >= grid.canvas.height or bottom <= self._final // grid.scale
+
+    def _hand_over(self, number: int) -> None:
+        self._orders.put(number)
+        self._handed_over += 1
         # At the most one is written and one filled: another would take as much memory.
-        self._waiting.join()
-        self._waiting.put(row)
+        self._wait_for_rows(1)
+
+    def _wait_for_rows(self, most: int) -> None:
+        """Wait until so many rows that were handed over are left to be written, at the most."""
+        while self._handed_over - self._rows_settled > most:
+            self._settled.get()
 
     def _work(self) -> None:
-        """The background thread: rows to disk until None comes; after an error, none."""
-        while (row := self._waiting.get()) is not None:
-            try:
-                if self._error is None:
-                    self._write(row)
-            except BaseException as error:  # noqa: BLE001 - raised again by the run's thread
-                self._error = error
-            finally:
+        """The background thread, which no Ctrl-C strikes: rows to disk, and then the end."""
+        while isinstance(order := self._orders.get(), int):
+            self._settle(order)
+        if order is not None:
+            self._end(order)
+
+    def _settle(self, number: int) -> None:
+        """Write a row; after an error, none."""
+        row = self._rows.pop(number, None)
+        try:
+            if row is not None and self._error is None:
+                self._write(row)
+        except BaseException as error:  # noqa: BLE001 - raised again by the run's thread
+            self._error = error
+        finally:
+            if row is not None:
                 row.window.release(self._workspace)
-                self._waiting.task_done()
-        self._waiting.task_done()
+            self._rows_settled += 1
+            self._settled.put(None)
+
+    def _end(self, status: Status) -> None:
+        try:
+            # An interrupt may have come before a complete row was handed over.
+            for number in sorted(self._rows):
+                if self._is_complete(number):
+                    self._settle(number)
+            self._drop_rows()
+            self._writes.close()
+            self._pyramid.release()
+            self._state = replace(
+                self._state,
+                status=status if self._error is None else "failed",
+                ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            self._home.set_state(self._stamped())
+        except BaseException as error:  # noqa: BLE001 - raised again by the run's thread
+            # The state then still says "running", which without a lock reads as cancelled.
+            self._error = self._error or error
+        finally:
+            self._home.leave()
 
     def _write(self, row: RunRow) -> None:
         covered = [self._region(row.row, column, column + 1) for column in row.columns]
@@ -356,16 +383,6 @@ class MapWriter:
         for row in self._rows.values():
             row.window.release(self._workspace)
         self._rows.clear()
-
-    def _stop(self) -> None:
-        """Let the thread finish what was handed over, and give all buffers back."""
-        if self._thread is not None:
-            self._waiting.put(None)
-            self._thread.join()
-            self._thread = None
-        self._drop_rows()
-        self._writes.close()
-        self._pyramid.release()
 
     def _raise_error(self) -> None:
         if self._error is None:
