@@ -25,7 +25,7 @@ from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.merge import RowMerger
 from napari_wsiseg.slides import Slide
-from napari_wsiseg.store import MapWriter, ProbabilityMap
+from napari_wsiseg.store import MapWriter, ProbabilityMap, lock
 from napari_wsiseg.store.chunks import ChunkWriter
 from napari_wsiseg.store.files import DurableFolder
 
@@ -43,7 +43,9 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_stays() -> Iterator[None]:
     threads, children = set(threading.enumerate()), psutil.Process().children(recursive=True)
+    held = set(lock._held)
     yield
+    assert set(lock._held) <= held
     new = set(threading.enumerate()) - threads
     assert [t.name for t in new if not t.name.startswith(_ZARRS)] == []
     assert psutil.Process().children(recursive=True) == children
@@ -182,6 +184,53 @@ def test_an_interrupt_within_run_leaves_no_thread_even_while_it_is_looked_at(
 
 def _interrupted(_: MapWriter) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["wsiseg-loader", "wsiseg-merger", "wsiseg-map-writer"])
+def test_an_interrupt_while_a_thread_begins_leaves_none(
+    job: SegmentationJob, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == name:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(job, slide_of(PIXELS), Model())
+    run(job, slide_of(PIXELS), Model()).close()
+
+
+def test_two_runs_go_on_beside_each_other(job: SegmentationJob) -> None:
+    """Of two outputs; one more at the same output is refused, and harms the first in nothing."""
+    other = job.model_copy(update={"output": job.output.with_name("b.ome.zarr")})  # type: ignore[union-attr]
+    first, second = (segment(j, slide_of(PIXELS), Model()) for j in (job, other))
+    for steps in (first, second, first, second):
+        next(steps)
+    with pytest.raises(StoreError, match=f"is being written by process {os.getpid()}"):
+        run(job, slide_of(PIXELS), Model())
+    with pytest.raises(StoreError, match=f"is being written by process {os.getpid()}"):
+        run(job.model_copy(update={"on_exists": "overwrite"}), slide_of(PIXELS), Model())
+    *_, last = first
+    *_, other_last = second
+    assert last.result.status == other_last.result.status == "complete"
+    for left, right in zip(last.result.levels, other_last.result.levels, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_run_in_another_thread_than_the_main_one(job: SegmentationJob) -> None:
+    statuses: list[str] = []
+
+    def work() -> None:
+        statuses.append(run(job, slide_of(PIXELS), Model()).status)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    assert statuses == ["complete"]
 
 
 def test_a_disk_that_fails_ends_the_run_within_a_row_of_patches(

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
+import uuid
 from contextlib import closing
 from xml.etree import ElementTree as ET
 
@@ -28,7 +30,10 @@ from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
-from napari_wsiseg.store.lock import Owner, WriterLock, is_written
+from napari_wsiseg.store.lock import LOCKS, Owner, WriterLock, is_written
+
+if sys.platform != "win32":
+    import fcntl
 
 SHAPE = (40, 60)
 
@@ -160,16 +165,43 @@ def test_what_is_written_late_goes_too(tmp_path, monkeypatch, look):
     assert names_in(tmp_path) == []
 
 
+def draft_left(folder, owner, name="slide.csv"):
+    """What an export leaves whose process was killed, and its lock's file."""
+    draft = folder / f".{name}.{uuid.uuid4().hex}.partial"
+    (draft / LOCKS).mkdir(parents=True)
+    (draft / name).touch()
+    lock = draft / LOCKS / owner.name
+    lock.touch()
+    return draft, lock
+
+
 def test_what_a_killed_export_left_goes_with_the_next_and_others_stay(tmp_path, result):
-    dead, alive = Owner(os.getpid(), 1.0, Owner.this().host), Owner.this()
-    elsewhere = Owner(1, 1.0, "far-away")
-    left = [f".slide.csv.0123abcd.{dead.name}.{end}" for end in ("partial", "partial.spool", "old")]
-    others = [f".slide.csv.0123abcd.{owner.name}.partial" for owner in (alive, elsewhere)]
-    others += [f".other.csv.0123abcd.{dead.name}.partial", ".slide.csv.partial"]
-    for name in (*left, *others):
-        (tmp_path / name).touch()
+    dead, elsewhere = Owner(os.getpid(), 1.0, Owner.this().host), Owner(1, 1.0, "far-away")
+    draft_left(tmp_path, dead)
+    others = [draft_left(tmp_path, elsewhere), draft_left(tmp_path, dead, "other.csv")]
     export(result, format="csv")
-    assert names_in(tmp_path) == sorted([*others, "slide.csv", "slide.ome.zarr"])
+    left = [draft.name for draft, _ in others]
+    assert names_in(tmp_path) == sorted([*left, "slide.csv", "slide.ome.zarr"])
+
+
+def test_one_that_is_written_stays(tmp_path, result):
+    first = export_steps(result, format="csv")
+    next(first)
+    export(result, format="csv")
+    list(first)
+    assert names_in(tmp_path) == ["slide.csv", "slide.ome.zarr"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
+def test_an_export_that_cannot_be_seen_stays_while_it_lives(tmp_path, result):
+    """In another container of the same host name: its process is not to be seen from here."""
+    draft, lock = draft_left(tmp_path, Owner(os.getpid(), 1.0, Owner.this().host))
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        export(result, format="csv")
+        assert (draft / "slide.csv").exists()
+    export(result, format="csv", overwrite=True)
+    assert not draft.exists()
 
 
 def test_a_result_is_never_replaced_by_an_export(tmp_path, result):

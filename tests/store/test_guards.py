@@ -21,8 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_wsiseg.errors import StoreError
-from napari_wsiseg.store import MapWriter, ProbabilityMap, RunInfo
-from napari_wsiseg.store.lock import LOCKS, Owner, is_written
+from napari_wsiseg.store import MapWriter, ProbabilityMap, RunInfo, create, drafts, lock
+from napari_wsiseg.store import writer as writer_module
+from napari_wsiseg.store.lock import LOCKS, Owner, WriterLock, is_written
 from store.helpers import INFO, Truth, assert_holds, layout_of, run, workspace
 
 LAYOUT = layout_of((9, 7))
@@ -153,6 +154,46 @@ def test_a_forked_child_does_not_keep_its_parents_lock(own_copy):
         assert not is_written(own_copy)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_in_place_of_our_lock_is_not_followed(own_copy, tmp_path, is_there):
+    foreign, link = tmp_path / "foreign", own_copy / LOCKS / Owner.this().name
+    if is_there:
+        foreign.write_text("thesis")
+        os.utime(foreign, (1e9, 1e9))
+    link.parent.mkdir()
+    link.symlink_to(foreign)
+    with pytest.raises(StoreError, match=f"{link.name} is a link"):
+        MapWriter.resume(own_copy, INFO.identity, workspace())
+    assert foreign.exists() == is_there
+    assert not is_there or foreign.stat().st_mtime == 1e9
+    link.unlink()
+    MapWriter.resume(own_copy, INFO.identity, workspace()).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no such flag there")
+def test_nor_is_one_that_is_put_there_just_now(own_copy, tmp_path, monkeypatch):
+    link = own_copy / LOCKS / Owner.this().name
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "foreign")
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)
+    with pytest.raises(StoreError, match="cannot be written"):
+        MapWriter.resume(own_copy, INFO.identity, workspace())
+    assert not (tmp_path / "foreign").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
+def test_a_lock_of_ours_that_somebody_looks_at_is_waited_for(own_copy, monkeypatch):
+    """Or one that an interrupt left locked in this process: never for ever."""
+    put_lock(own_copy, Owner.this())
+    looks = []
+    monkeypatch.setattr(lock.time, "sleep", looks.append)
+    with (own_copy / LOCKS / Owner.this().name).open() as other:
+        lock.fcntl.flock(other, lock.fcntl.LOCK_SH)
+        MapWriter.resume(own_copy, INFO.identity, workspace()).close()
+    assert len(looks) == lock._ATTEMPTS
+
+
 def test_a_reused_process_id_is_no_owner(own_copy):
     put_lock(own_copy, owner_of(os.getpid(), psutil.Process().create_time() - 1000))
     MapWriter.resume(own_copy, INFO.identity, workspace()).close()
@@ -220,6 +261,42 @@ def test_nothing_is_left_when_creation_fails(tmp_path, monkeypatch, module, name
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(create, "LARGEST_JSON", 1000)
+    with pytest.raises(StoreError, match="name simpler regions"):
+        MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace())
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "is_there"),
+    [
+        (create, "_fill", False),
+        (create, "write_state", False),
+        (drafts, "sync_tree", False),
+        # By then it has its name.
+        (drafts, "sync_folder", True),
+        (create, "WritableFolder", True),
+        (writer_module, "MapWriter.__init__", True),
+    ],
+)
+def test_an_interrupt_leaves_no_lock(tmp_path, monkeypatch, module, name, is_there):
+    """The same process may go on: a notebook, napari."""
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module.__name__}.{name}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace())
+    assert not lock._held
+    assert list(tmp_path.iterdir()) == [tmp_path / "map"] * is_there
+    if is_there:
+        assert not (tmp_path / "map" / LOCKS).exists()
+        MapWriter.resume(tmp_path / "map", INFO.identity, workspace()).close()
+
+
 def test_the_old_result_stands_when_its_replacement_fails(own_copy, monkeypatch):
     before = contents(own_copy)
     rename = Path.rename
@@ -238,15 +315,19 @@ def test_the_old_result_stands_when_its_replacement_fails(own_copy, monkeypatch)
 
 
 def test_drafts_of_dead_makers_are_swept_and_others_stay(tmp_path):
-    dead, alive = (tmp_path / f".map.{c * 32}.partial" for c in "ab")
-    for folder, owner in ((dead, owner_of(os.getpid(), 1.0)), (alive, Owner.this())):
+    dead, lost, alive, foreign = folders = [
+        tmp_path / f".map.{digit * 32}.partial" for digit in "abcd"
+    ]
+    for folder in folders:
         folder.mkdir()
-        put_lock(folder, owner)
-    foreign = tmp_path / f".map.{'c' * 32}.partial"
-    foreign.mkdir()
-    (foreign / "notes").touch()
+    put_lock(dead, owner_of(os.getpid(), 1.0))
+    # As one that an interrupt left, in this very process.
+    put_lock(lost, Owner.this())
+    (foreign / "thesis.txt").touch()
+    held = WriterLock.acquire(alive)
     written(tmp_path / "map")
     assert set(tmp_path.iterdir()) == {tmp_path / "map", alive, foreign}
+    held.release()
 
 
 @pytest.mark.parametrize("made", ["", LOCKS])

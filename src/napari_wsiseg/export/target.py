@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import sqlite3
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +11,9 @@ from napari_wsiseg.errors import ExportError
 from napari_wsiseg.faults import passing
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
-from napari_wsiseg.store.files import (
-    LOOKS_AFTER_FAILURE,
-    remove_partial,
-    sync_file,
-    sync_folder,
-    sync_tree,
-)
+from napari_wsiseg.store.drafts import locked_draft
+from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
 from napari_wsiseg.store.label_images import CORRECTED, LABELS
-from napari_wsiseg.store.lock import Owner
 
 
 def check_free(path: Path, *, is_folder: bool, overwrite: bool) -> None:
@@ -82,7 +73,7 @@ def _result_around(path: Path) -> Path | None:
 
 @contextmanager
 def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it if all goes well, else removed.
+    """A name in a draft beside `path`, renamed to it if all goes well, else removed.
 
     Raises
     ------
@@ -90,28 +81,28 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
         If `path` is not free, or if the disk refuses.
     """
     check_free(path, is_folder=is_folder, overwrite=overwrite)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{Owner.this().name}.partial")
-    looks = LOOKS_AFTER_FAILURE
     try:
         passing("export")
-        _sweep(path)
-        yield partial
-        passing("export")
-        if is_folder:
-            sync_tree(partial)
-        else:
-            sync_file(partial)
-        passing("export")
-        _publish(partial, path)
-        sync_folder(path.absolute().parent)
-        looks = 1
+        # A result without a tissue mask has no folder of labels yet.
+        path.absolute().parent.mkdir(exist_ok=True)
+        with locked_draft(path) as draft:
+            partial = draft.folder / path.name
+            yield partial
+            passing("export")
+            if is_folder:
+                sync_tree(partial)
+            else:
+                sync_file(partial)
+            passing("export")
+            _publish(partial, path)
+            sync_folder(path.absolute().parent)
+        draft.lock.release()
+        remove_partial(draft.folder)
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
             f"{path} cannot be written ({reason}); check the folder, its rights and its space."
         ) from error
-    finally:
-        remove_partial(partial, looks)
 
 
 @contextmanager
@@ -121,28 +112,17 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield partial
 
 
-def _sweep(path: Path) -> None:
-    """Remove what exports to `path` left whose process died."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}\.(.+)\.(partial|old).*")
-    folder = path.absolute().parent
-    for left in folder.iterdir() if folder.is_dir() else ():
-        match = pattern.fullmatch(left.name)
-        owner = None if match is None else Owner.named(match[1])
-        if owner is not None and not owner.lives:
-            remove_partial(left)
-
-
 def _publish(partial: Path, path: Path) -> None:
-    """Give an export its name; an old folder steps aside first and is deleted last."""
+    """Give an export its name; an old folder steps aside first, and goes with the draft."""
     if not path.is_dir():
         partial.replace(path)
         return
-    aside = partial.with_suffix(".old")
+    aside = partial.with_name(f"{path.name}.old")
     path.rename(aside)
     try:
         passing("export")
         partial.rename(path)
-    except OSError:
-        aside.rename(path)
+    except BaseException:
+        if not path.exists():
+            aside.rename(path)
         raise
-    shutil.rmtree(aside, ignore_errors=True)

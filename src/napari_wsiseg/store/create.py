@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zarr.storage import LocalStore
+from zarr.storage import MemoryStore
 
+from napari_wsiseg.documents import LARGEST_JSON
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store.arrays import create_arrays, open_arrays
 from napari_wsiseg.store.drafts import draft_of
@@ -17,12 +18,13 @@ from napari_wsiseg.store.homes import Memory, WritableFolder
 from napari_wsiseg.store.layout import MapLayout, TissueImage
 from napari_wsiseg.store.lock import WriterLock
 from napari_wsiseg.store.map import ProbabilityMap
-from napari_wsiseg.store.metadata import FORMAT, RunInfo, attributes, read_metadata
+from napari_wsiseg.store.metadata import FORMAT, ROOT, RunInfo, attributes, read_metadata
 from napari_wsiseg.store.state import ANEW, State, write_state
 from napari_wsiseg.store.tissue_labels import tissue_attributes, write_tissue
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
+    from zarr.core.buffer import Buffer
 
 # Longer than this, two values are hashes or tables, which nobody compares by eye.
 _LONGEST_VALUES = 80
@@ -45,9 +47,18 @@ def create_folder(
     """
     with draft_of(target, overwrite=overwrite) as draft:
         put = partial(_put, draft.folder)
-        _fill(LocalStore(draft.folder), put, layout, info, tissue)
+        made: dict[str, Buffer] = {}
+        # Where Zarr is interrupted its threads still write, and would make a folder anew.
+        _fill(MemoryStore(made), put, layout, info, tissue)
+        for key, value in made.items():
+            if len(value) > LARGEST_JSON and key == ROOT:
+                raise StoreError(
+                    f"What {target.name} says of its run would take {len(value) / 1e6:.0f} MB, of "
+                    f"which {LARGEST_JSON / 1e6:.0f} are read; name simpler regions."
+                )
+            put(key, value.to_bytes())
         write_state(draft.folder, State("running"))
-    return WritableFolder(target, layout.grid.chunk_shape, draft.lock.moved(target))
+    return _writable(target, draft.lock.moved(target))
 
 
 def create_memory(layout: MapLayout, info: RunInfo, tissue: TissueImage | None) -> Memory:
@@ -81,7 +92,11 @@ def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
             f"or {ANEW}."
         )
     check_no_links(target)
-    lock = WriterLock.acquire(target)
+    return _writable(target, WriterLock.acquire(target))
+
+
+def _writable(target: Path, lock: WriterLock) -> WritableFolder:
+    """A result that has this lock, which is given back if the result cannot be opened."""
     try:
         shape = ProbabilityMap.open(target).grid.chunk_shape
         return WritableFolder(target, shape, lock)

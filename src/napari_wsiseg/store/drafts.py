@@ -1,6 +1,6 @@
 """New results appear whole or not at all, and replace nothing that is not ours.
 
-Knows folders, not what is in them.
+Exports are made in a draft too. Knows folders, not what is in them.
 """
 
 from __future__ import annotations
@@ -14,25 +14,62 @@ from pathlib import Path
 
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.faults import passing
-from napari_wsiseg.store.files import PARTIAL, naming, partial_name, sync_folder, sync_tree
-from napari_wsiseg.store.lock import LOCKS, WriterLock, may_write, owners
+from napari_wsiseg.store.files import (
+    LOOKS_AFTER_FAILURE,
+    PARTIAL,
+    naming,
+    partial_name,
+    remove_partial,
+    sync_folder,
+    sync_tree,
+)
+from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written, owners
 from napari_wsiseg.store.metadata import is_result
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A folder that is not yet a result.
+    """A folder in which something is made.
 
     Parameters
     ----------
     folder
-        Its temporary name, beside the result's.
+        Its temporary name, beside what it is for.
     lock
-        Ours; it goes along when the folder gets its name.
+        Ours; it goes along when the folder gets a result's name.
     """
 
     folder: Path
     lock: WriterLock
+
+
+@contextmanager
+def locked_draft(target: Path) -> Iterator[Draft]:
+    """A folder beside `target`, which goes if the block fails, and with the next one if we die.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be locked.
+    OSError
+        If it cannot be made.
+    """
+    _sweep(target)
+    folder = partial_name(target.with_name(f".{target.name}"))
+    folder.mkdir()
+    lock: WriterLock | None = None
+    try:
+        passing("draft")
+        lock = WriterLock.acquire(folder)
+        yield Draft(folder, lock)
+    except BaseException:
+        # A forked child ends its copy of this too, and must leave its parent's folder.
+        if lock is None or lock.is_held:
+            remove_partial(folder, LOOKS_AFTER_FAILURE)
+        if lock is not None:
+            # It may have its name already.
+            lock.moved(target).release()
+        raise
 
 
 @contextmanager
@@ -50,20 +87,12 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
     try:
         with naming(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(target)
-            folder = partial_name(target.with_name(f".{target.name}"))
             passing("draft")
-            folder.mkdir()
-        try:
-            with naming(target):
+            with locked_draft(target) as draft:
+                yield draft
                 passing("draft")
-                yield Draft(folder, WriterLock.acquire(folder))
-                passing("draft")
-                sync_tree(folder)
-                _publish(folder, target)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+                sync_tree(draft.folder)
+                _publish(draft.folder, target)
     finally:
         if old is not None:
             old.release()
@@ -109,8 +138,9 @@ def _publish(folder: Path, target: Path) -> None:
     try:
         passing("draft")
         folder.rename(target)
-    except OSError:
-        aside.rename(target)
+    except BaseException:
+        if not target.exists():
+            aside.rename(target)
         raise
     sync_folder(target.parent)
     shutil.rmtree(aside, ignore_errors=True)
@@ -119,13 +149,13 @@ def _publish(folder: Path, target: Path) -> None:
 def _sweep(target: Path) -> None:
     """Remove drafts of `target` whose makers died."""
     pattern = re.compile(re.escape(f".{target.name}.") + "[0-9a-f]{32}" + re.escape(PARTIAL))
-    for path in target.parent.iterdir():
-        if pattern.fullmatch(path.name):
-            makers = list(owners(path))
-            if not makers:
-                _remove_empty(path)
-            elif not any(may_write(path, maker) for maker in makers):
-                shutil.rmtree(path, ignore_errors=True)
+    for path in target.absolute().parent.iterdir():
+        if pattern.fullmatch(path.name) is None or is_written(path):
+            continue
+        if any(owners(path)):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            _remove_empty(path)
 
 
 def _remove_empty(draft: Path) -> None:

@@ -247,7 +247,7 @@ class DurableFolder:
                 folders.add(path.parent)
             if os.name != "nt":
                 self._sync_all((folder, folder) for folder in folders)
-        except StoreError:
+        except BaseException:
             _drop(staged)
             raise
 

@@ -17,6 +17,7 @@ import platform
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ LOCKS = "lock"
 
 # The start of a process is told from the boot time, which a clock that is set moves a bit.
 _CLOCK_TOLERANCE = 3.0
+_ATTEMPTS, _BETWEEN = 20, 0.05
 _NAME = re.compile(r"(?P<pid>\d+)_(?P<started>\d+\.\d+)_(?P<host>.+)")
 
 
@@ -140,6 +142,8 @@ _holding = threading.Lock()
 
 def _leave_to_parent() -> None:
     """A forked child is no writer, and must not keep its parent's locks when that dies."""
+    global _holding  # noqa: PLW0603 - another thread of the parent may have held it
+    _holding = threading.Lock()
     for descriptor in _held.values():
         if descriptor is not None:
             os.close(descriptor)
@@ -150,14 +154,28 @@ if sys.platform != "win32":
     os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def _lock_file(path: Path) -> int | None:
-    """Lock a file until this descriptor is closed, or we die."""
+def _made(path: Path) -> int | None:
+    """Make a file that nobody else has, and lock it until this descriptor is closed, or we die."""
+    if path.is_symlink():
+        raise StoreError(
+            f"{path} is a link, where a lock of ours would be; remove it if nobody writes "
+            f"{path.parent.parent.name}."
+        )
+    # Somebody may put a link there just now: what it leads to is not ours.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     if sys.platform == "win32":
+        os.close(descriptor)
         return None  # a folder that holds an open file could not be renamed
-    descriptor = os.open(path, os.O_RDWR)
-    # Network drives may know no locks: there the process has to do.
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    for _ in range(_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_BETWEEN)  # somebody looks at it
+        # Network drives may know no locks: there the process has to do.
+        except OSError:
+            break
+        else:
+            break
     return descriptor
 
 
@@ -184,7 +202,7 @@ def _is_locked(path: Path) -> bool:
 def _file_of(path: Path) -> tuple[int, int] | None:
     """What stays the same of a file when its folder is renamed."""
     try:
-        found = path.stat()
+        found = path.lstat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -225,22 +243,29 @@ class WriterLock:
             )
         with naming(folder / LOCKS / owner.name):
             lock = cls(folder, owner, _take(folder, owner))
-        for other in set(owners(folder)) - {owner}:
-            if may_write(folder, other):
+            try:
+                _sweep_others(folder, owner)
+            except BaseException:
                 lock.release()
-                raise _refusal(folder, other)
-            (folder / LOCKS / other.name).unlink(missing_ok=True)
+                raise
         return lock
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was not given back yet; a forked child holds none."""
+        return self.file in _held
 
     def moved(self, folder: Path) -> WriterLock:
         """The same lock after its result was renamed to `folder`."""
         return WriterLock(folder, self.owner, self.file)
 
     def release(self) -> None:
-        """Give the lock back; a second call does nothing."""
+        """Give the lock back; a second call does nothing, nor does one in a forked child."""
         path = self.folder / LOCKS / self.owner.name
         with _holding, suppress(OSError):
-            descriptor = _held.pop(self.file, None)
+            if self.file not in _held:
+                return
+            descriptor = _held.pop(self.file)
             if descriptor is not None:
                 os.close(descriptor)
             # Where a result was replaced, another lock of ours has that name by now.
@@ -259,11 +284,18 @@ def _take(folder: Path, owner: Owner) -> tuple[int, int]:
             path.parent.mkdir(exist_ok=True)
             # Another writer may just have left, and taken the folder with it.
             with suppress(FileNotFoundError):
-                path.touch()
-                file, descriptor = _file_of(path), _lock_file(path)
-                if file is not None:
+                descriptor = _made(path)
+                if (file := _file_of(path)) is not None:
                     _held[file] = descriptor
                     return file
+
+
+def _sweep_others(folder: Path, owner: Owner) -> None:
+    """Remove the locks of dead processes; raises where one lives."""
+    for other in set(owners(folder)) - {owner}:
+        if may_write(folder, other):
+            raise _refusal(folder, other)
+        (folder / LOCKS / other.name).unlink(missing_ok=True)
 
 
 def _refusal(folder: Path, owner: Owner) -> StoreError:

@@ -30,6 +30,9 @@ from napari_wsiseg.validation import sentence
 FORMAT = 1
 """Version of what lies beside the OME-Zarr; raised when old readers would misread it."""
 
+ROOT = "zarr.json"
+"""The file in a result's folder that holds it."""
+
 OURS = "napari_wsiseg"
 """The attribute that holds our metadata."""
 
@@ -228,7 +231,7 @@ def is_export(folder: Path) -> bool:
 
 def _our_attributes(folder: Path) -> Json:
     try:
-        ours = json.loads(read_bounded(folder / "zarr.json", LARGEST_JSON))["attributes"][OURS]
+        ours = json.loads(read_bounded(folder / ROOT, LARGEST_JSON))["attributes"][OURS]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return ours if isinstance(ours, dict) else {}
@@ -242,7 +245,7 @@ def read_metadata(folder: Path) -> Metadata:
     StoreError
         If there is none, if it is another program's, of a newer format or damaged.
     """
-    path = folder / "zarr.json"
+    path = folder / ROOT
     if not folder.exists():
         raise StoreError(f"There is no result at {folder}; check the path.")
     if not is_result(folder):
