@@ -5,6 +5,7 @@ Knows no map, only keys and bytes.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -23,6 +24,12 @@ from napari_wsiseg.store.files import naming, once_read, partial_name
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Remove the folder of a store that is gone; a forked child's copy leaves its parent's."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class MovableStore(WrapperStore["Store"]):
@@ -74,7 +81,7 @@ class MovableStore(WrapperStore["Store"]):
                 except OSError:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
-            self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._remove = weakref.finalize(self, _remove, folder, os.getpid())
             self._store = LocalStore(folder)
             self._buffers = {}
 
