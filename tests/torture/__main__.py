@@ -11,6 +11,7 @@ from pathlib import Path
 
 from napari_wsiseg.faults import Point
 from torture.disks import SCENES, on_a_small_disk, reason_against
+from torture.interrupts import interrupted
 from torture.runs import preload, slide_at
 from torture.trials import Bench, Tally, drawn, named
 from torture.writers import second_writer
@@ -50,6 +51,8 @@ def _try_all(bench: Bench, folder: Path, moments: int, seed: int) -> list[str]:
         bench.run(trial)
     sys.stderr.write("\n")
     second_writer(bench, folder)
+    if sys.platform != "win32":
+        interrupted(bench, folder, moments, seed)
     if reason := reason_against():
         return [f"Left out: {', '.join(SCENES)}: {reason}."]
     for kind in SCENES:

@@ -35,7 +35,7 @@ NEVER = "any:1000000000:kill"
 _HANGS = 600
 
 # Windows has no forks; elsewhere a server that has loaded everything makes a run in milliseconds.
-_processes = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+processes = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 
 
 @dataclass
@@ -79,8 +79,8 @@ class Run:
     """
 
     def __init__(self, work: Work, slide: Path, output: Path, fault: str = NEVER) -> None:
-        self._ours, theirs = _processes.Pipe(duplex=False)
-        self.process: BaseProcess = _processes.Process(
+        self._ours, theirs = processes.Pipe(duplex=False)
+        self.process: BaseProcess = processes.Process(
             target=_work, args=(work, slide, output, fault, theirs)
         )
         self.process.start()
@@ -191,4 +191,4 @@ def _work(work: Work, slide: Path, output: Path, fault: str, told: Connection) -
 def preload() -> None:
     """Let later runs begin at once."""
     if sys.platform != "win32":
-        _processes.set_forkserver_preload(["torture.runs", "torch", "zarr", "shapely"])
+        processes.set_forkserver_preload(["torture.runs", "torch", "zarr", "shapely"])

@@ -12,6 +12,7 @@ import pytest
 from napari_wsiseg import faults
 from torture.__main__ import lost, table
 from torture.disks import SCENES, on_a_small_disk, reason_against
+from torture.interrupts import interrupted
 from torture.runs import preload, slide_at
 from torture.trials import Bench, Tally, drawn, named
 from torture.writers import second_writer
@@ -46,6 +47,14 @@ def test_killed_anywhere_a_run_goes_on_and_ends_equal(bench: Bench) -> None:
 def test_a_disk_that_refuses_stops_a_run_in_order_and_it_goes_on(bench: Bench) -> None:
     for trial in named(bench.undisturbed, "ENOSPC", 1):
         bench.run(trial)
+    assert not [tally.lost for tally in bench.tallies.values() if tally.lost]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no thread there can be sent a signal")
+def test_interrupted_anywhere_a_run_goes_on_in_the_same_process(
+    bench: Bench, tmp_path: Path
+) -> None:
+    interrupted(bench, tmp_path, 2, seed=2)
     assert not [tally.lost for tally in bench.tallies.values() if tally.lost]
 
 
