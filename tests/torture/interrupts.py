@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
 import numpy as np
+import zarr
 
-from napari_wsiseg.engine import run as engine_run
-from napari_wsiseg.engine import segment
+from napari_wsiseg.engine import plan, segment
 from napari_wsiseg.models.gpu import GpuPlace
 from napari_wsiseg.store import MapWriter, ProbabilityMap, lock
 from torture.runs import job_of, model, processes
@@ -32,7 +33,7 @@ By = Literal["time", "call"]
 Merging = Literal["aside", "in the caller's thread"]
 
 # A run takes a second; one that takes this long hangs.
-_HANGS = 120.0
+_HANGS, _SOON = 120.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def interrupted(bench: Bench, folder: Path, count: int, seed: int) -> None:
                 lost = outcome.lost or _differences(bench, output)
                 if lost:
                     tally.lost.append(f"{strike}: {'; '.join(lost)}")
-                shutil.rmtree(output.parent)
+                shutil.rmtree(output.parent, ignore_errors=True)
 
 
 def _differences(bench: Bench, output: Path) -> list[str]:
@@ -123,12 +124,17 @@ def _work(strike: Strike, slide: Path, output: Path, told: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
+    job = job_of("segment", slide, output)
+    # Modules that are loaded late are not what is tried; nor is Zarr, which never answers again
+    # where it is interrupted just as it begins its own thread.
+    plan(job, model=model())
+    zarr.create_group(zarr.storage.MemoryStore())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if strike.merging != "aside":
-        engine_run.place_for = _gpus_way  # type: ignore[assignment]
+        # The package's `run` is the function of that name.
+        import_module("napari_wsiseg.engine.run").place_for = _gpus_way  # type: ignore[attr-defined]
     begun = _noted_writers()
     outcome, rows = Outcome(), 0
-    job = job_of("segment", slide, output)
     start = time.perf_counter()
     try:
         with _struck(strike, outcome), closing(segment(job, model=model())) as steps:
@@ -208,7 +214,11 @@ def _counting(moment: float, outcome: Outcome) -> Callable[[FrameType, str, obje
 
 def _left() -> list[str]:
     """What a run left in its process."""
-    threads = [t.name for t in threading.enumerate() if t.name.startswith("wsiseg")]
+    ours = [t for t in threading.enumerate() if t.name.startswith("wsiseg")]
+    # One that was interrupted before it was up ends by itself.
+    for thread in ours:
+        thread.join(_SOON)
+    threads = [thread.name for thread in ours if thread.is_alive()]
     lost = [f"threads stay: {threads}"] if threads else []
     return lost + [f"locks stay: {list(lock._held)}"] * bool(lock._held)
 
