@@ -33,7 +33,17 @@ PATIENCE_S = 20
 ROOM = 4 * 2**30
 _OUTSIDE = b"a file of the user's" * 100
 _FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect")
-_WRITES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "shutil.rmtree")
+# Of each event the arguments that are names, and those that are the folders these are told from.
+_WRITES: dict[str, tuple[tuple[int, int], ...]] = {
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.link": ((0, 2), (1, 3)),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, 1),),
+    "os.chmod": ((0, 2),),
+}
 
 
 class HangError(BaseException):
@@ -58,11 +68,15 @@ class Watch:
             flags = args[2] if isinstance(args[2], int) else 0
             if flags & (os.O_WRONLY | os.O_RDWR):
                 self._check(event, args[0])
-        elif event in _WRITES and isinstance(args[0], (str, bytes)):
-            self._check(event, args[0])
+        for name, folder in _WRITES.get(event, ()):
+            self._check(event, args[name], args[folder] if folder < len(args) else -1)
 
-    def _check(self, event: str, name: str | bytes) -> None:
-        place = Path(os.path.abspath(os.fsdecode(name)))  # noqa: PTH100 - links are not followed
+    def _check(self, event: str, name: object, folder: object = -1) -> None:
+        if not isinstance(name, (str, bytes)):
+            return  # a file that is open
+        is_within = isinstance(folder, int) and folder >= 0
+        base = Path(f"/proc/self/fd/{folder}").readlink() if is_within else Path.cwd()
+        place = Path(os.path.abspath(base / os.fsdecode(name)))  # noqa: PTH100 - links are not followed
         real = place.parent.resolve() / place.name
         if not real.is_relative_to(self.allowed) and place.parts[:2] not in (
             ("/", "dev"),
@@ -80,7 +94,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--target", choices=TARGETS, action="append")
     parser.add_argument("--keep", type=Path, help="where cases that went wrong are kept")
     asked = parser.parse_args(arguments)
-    names = asked.target or list(TARGETS)
+    names = asked.target or [name for name, target in TARGETS.items() if not target.missing]
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, held + ROOM))
     signal.signal(signal.SIGALRM, _hang)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -32,6 +33,7 @@ WORDS = (
     ),
     *(b"&a [*a, *a]", b"*a", b"9" * 5000, b"-" * 99, b"{" * 300, b"[" * 3000, b"0x" + b"f" * 4000),
 )
+_TOLD = re.compile(rb"-?\d+")
 VALUES = (
     *(None, True, -1, 0, 1, 2**31, 2**70, -(2**70), 0.5, 1e308, float("nan"), float("inf")),
     *("", "..", "../../x", "/etc/passwd", "\ud800", "a\0b", "x" * 4000, [], {}, [[]], [None] * 50),
@@ -46,7 +48,7 @@ def spoiled_bytes(data: bytes, draw: Random) -> bytes:  # noqa: C901 - a case a 
             break
         end = min(len(out), 600) if draw.random() < 0.6 else len(out)
         place = draw.randrange(end)
-        match draw.randrange(9):
+        match draw.randrange(10):
             case 0:
                 out[place] = draw.randrange(256)
             case 1:
@@ -68,9 +70,24 @@ def spoiled_bytes(data: bytes, draw: Random) -> bytes:  # noqa: C901 - a case a 
                 out[place : place + size], out[other : other + size] = b, a
             case 7:
                 out[place : place + 1] = draw.choice(WORDS)
+            case 8:
+                _retell(out, place, draw)
             case _:
                 out[place : place + 40] = draw.choice((b"\0", b"\xff")) * 40
     return bytes(out)
+
+
+def _retell(out: bytearray, place: int, draw: Random) -> None:
+    """Another number in place of the next that is written in digits, in most cases as long."""
+    match = _TOLD.search(out, place)
+    if match is None:
+        return
+    number = b"%d" % draw.choice((-1, *NUMBERS))
+    if draw.random() < 0.6:
+        length = len(match[0])
+        number = draw.choice((b"9" * length, b"0" * length, b"-" + b"1" * length, number))
+        number = number[:length].rjust(length, b"0")
+    out[match.start() : match.end()] = number
 
 
 def spoiled_json(data: bytes, draw: Random) -> bytes:
@@ -119,13 +136,14 @@ def _other(value: object, draw: Random) -> object:
 def spoil_folder(folder: Path, outside: Path, draw: Random) -> None:
     """Change, remove, double or link a file of a folder; links may lead to the file `outside`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    documents = [path for path in files if path.suffix == ".json" or path.name.startswith(".z")]
+    jsons = {path for path in files if path.suffix == ".json" or path.name.startswith(".z")}
+    documents = [path for path in files if path in jsons or path.suffix in (".ini", ".vms")]
     for _ in range(draw.choice((1, 1, 2))):
         path = draw.choice(documents if documents and draw.random() < 0.6 else files)
         # What the first change has linked is left so: to write would change what lies behind.
         if not _is_plain(path):
             continue
-        match draw.randrange(10):
+        match draw.randrange(11):
             case 0:
                 path.unlink()
             case 1:
@@ -136,10 +154,12 @@ def spoil_folder(folder: Path, outside: Path, draw: Random) -> None:
             case 3:
                 other = draw.choice(files)
                 path.write_bytes(other.read_bytes() if _is_plain(other) else b"")
+            case 4:
+                path.unlink()
+                path.mkdir()
             case _:
                 data = path.read_bytes()
-                is_json = path in documents
-                path.write_bytes((spoiled_json if is_json else spoiled_bytes)(data, draw))
+                path.write_bytes((spoiled_json if path in jsons else spoiled_bytes)(data, draw))
 
 
 def _is_plain(path: Path) -> bool:

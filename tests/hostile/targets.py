@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +20,18 @@ from safetensors.torch import save_file
 
 import napari_wsiseg as ws
 from engine.engine_cases import PositionModel, picture, slide_of
+from hostile import vendors
 from hostile.mutations import spoil_folder, spoiled_bytes, spoiled_json
+from napari_wsiseg._napari.kept_view import keep_hidden, keep_rule, kept_hidden, kept_rule
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.labels import load_preset, save_preset
+from napari_wsiseg.models import predict
 from napari_wsiseg.models.files import spec_beside
 from napari_wsiseg.models.stains import StainVectors
 from napari_wsiseg.models.weights import read_state_dict
 from napari_wsiseg.regions import read_geojson, read_outlines
 from napari_wsiseg.slides import READERS
+from napari_wsiseg.store.lock import Owner
 from napari_wsiseg.tissue import load_tissue
 
 Spoil = Callable[[bytes, Random], bytes]
@@ -44,11 +50,19 @@ class Target:
         Takes one, and a folder to write to.
     spoil
         Changes a file's bytes; folders are changed by `spoil_folder`.
+    needs
+        Packages without which there is nothing to read.
     """
 
     seeds: Callable[[Path], None]
     read: Callable[[Path, Path], object]
     spoil: Spoil = spoiled_bytes
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """What it needs and is not installed."""
+        return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
     def spoiled(self, seed: Path, path: Path, outside: Path, draw: Random) -> None:
         """A spoiled copy of a seed at `path`; links in it may lead to the file `outside`."""
@@ -100,6 +114,26 @@ def _openslides(folder: Path) -> None:
             path.unlink()
 
 
+def _vendors(folder: Path) -> None:
+    vendors.leica(folder / "leica.scn")
+    vendors.ventana(folder / "ventana.bif")
+    vendors.ndpi(folder / "ndpi.ndpi")
+    vendors.sakura(folder / "sakura.svslide")
+    vendors.zeiss(folder / "zeiss.czi")
+
+
+def _mrxs(folder: Path) -> None:
+    vendors.mrxs(folder / "plain", packed=False)
+    vendors.mrxs(folder / "packed", packed=True)
+    vendors.vms(folder / "vms")
+
+
+def _dicoms(folder: Path) -> None:
+    vendors.dicom(folder / "full")
+    vendors.dicom(folder / "sparse", sparse=True)
+    vendors.dicom(folder / "raw", jpeg=False)
+
+
 def _pictures(folder: Path) -> None:
     for name in ("a.png", "a.jpg"):
         Image.fromarray(_pixels()).save(folder / name)
@@ -138,6 +172,12 @@ def _read_slide(path: Path, _: Path) -> None:
         _look(slide)
 
 
+def _read_slide_in(path: Path, out: Path) -> None:
+    """The file that names the others."""
+    found = [*path.glob("a.mrxs"), *path.glob("a.vms")]
+    _read_slide(found[0] if found else path, out)
+
+
 def _read_by_openslide(path: Path, _: Path) -> None:
     (reader,) = (one for one in READERS if one.name == "OpenSlide")
     try:
@@ -160,10 +200,22 @@ def _read_mask(path: Path, _: Path) -> None:
 
 
 def _results(folder: Path) -> None:
-    job = ws.SegmentationJob(tissue="none", output=folder / "a.ome.zarr")
     mask = np.ones((30, 30), bool)
-    with ws.run(job, slide_of(picture(30, 30)), MODEL, mask):
-        pass
+    for name in ("a", "corrected"):
+        path = folder / f"{name}.ome.zarr"
+        job = ws.SegmentationJob(tissue="none", output=path)
+        with ws.run(job, slide_of(picture(30, 30)), MODEL, mask) as pm:
+            if name == "corrected":
+                _paint(pm)
+                keep_rule(pm, ws.DecisionRule({"A": 0.25}))
+                keep_hidden(pm, {1})
+                # Of one who is not there any more.
+                (path / "lock").mkdir()
+                (path / "lock" / Owner(2**22 + 1, 1.0, Owner.this().host).name).touch()
+
+
+def _paint(pm: ws.ProbabilityMap) -> None:
+    ws.correct(pm, Region(0, 0, Size(8, 8)), np.full((8, 8), 2, np.uint8))
 
 
 def _read_result(path: Path, out: Path) -> None:
@@ -176,12 +228,22 @@ def _read_result(path: Path, out: Path) -> None:
             pm.warnings,
             pm.failed_patches,
             repr(pm),
+            kept_rule(pm),
+            kept_hidden(pm),
         )
         for level, size in enumerate(pm.layout.sizes):
             pm.read(Region(0, 0, size), level)
         ws.measure(pm, ws.DecisionRule())
         ws.export(pm, out / "x.geojson", "geojson", overwrite=True)
         ws.export(pm, out / "x.csv", "csv", overwrite=True)
+        if ws.has_corrections(pm):
+            ws.corrections(pm)
+            ws.labels_to_correct(pm, Region(0, 0, Size(8, 8)))
+            ws.export(pm, out / "c.geojson", "geojson", corrected=True, overwrite=True)
+            _paint(pm)
+            keep_rule(pm, ws.DecisionRule())
+            keep_hidden(pm, {0})
+            ws.discard_corrections(pm)
     job = ws.SegmentationJob(tissue="none", output=path)
     ws.run(job, slide_of(picture(30, 30)), MODEL, np.ones((30, 30), bool)).close()
 
@@ -242,9 +304,68 @@ def _weights(folder: Path) -> None:
     save_file(state, folder / "w2.safetensors")
 
 
+_HALVES = "classes: [Red, Green]\npatch_input_shape: 16\npatch_output_shape: 6\n"
+
+
+def _onnx(folder: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    numbers = {
+        "from": np.array([0, 4, 4]),
+        "to": np.array([2, -4, -4]),
+        "axes": np.array([1, 2, 3]),
+        "half": np.full((1, 2, 1, 1), 0.5, np.float32),
+    }
+    nodes = [
+        helper.make_node("Slice", ["x", "from", "to", "axes"], ["centre"]),
+        helper.make_node("Mul", ["centre", "half"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "halves",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
+        [numpy_helper.from_array(value, name) for name, value in numbers.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    (folder / "m.yaml").write_text(_HALVES)
+
+
+class _Halves(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.halve = torch.nn.Conv2d(3, 2, 1)
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.halve(patches))
+
+
+def _scripts(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(_Halves()).save(folder / "m.pt")
+    (folder / "m.yaml").write_text(_HALVES)
+
+
+def _ask(model: ws.Segmenter) -> None:
+    predict(model, picture(16, 16)[None])
+
+
+def _read_onnx(path: Path, _: Path) -> None:
+    _ask(ws.load_model(path.with_suffix(".onnx")))
+
+
+def _read_script(path: Path, _: Path) -> None:
+    _ask(ws.load_model(path.with_suffix(".pt"), trust=True))
+
+
 TARGETS = {
     "tiff": Target(_tiffs, _read_slide),
     "openslide": Target(_openslides, _read_by_openslide),
+    "vendors": Target(_vendors, _read_slide),
+    "mrxs": Target(_mrxs, _read_slide_in),
+    "dicom": Target(_dicoms, _read_slide),
     "picture": Target(_pictures, _read_slide),
     "zarr": Target(_zarrs, _read_slide),
     "mask": Target(_masks, _read_mask),
@@ -257,4 +378,6 @@ TARGETS = {
     ),
     "geojson": Target(_geojsons, _read_geojson, spoiled_json),
     "weights": Target(_weights, lambda path, _: read_state_dict(path)),
+    "onnx": Target(_onnx, _read_onnx, needs=("onnx", "onnxruntime")),
+    "script": Target(_scripts, _read_script),
 }
