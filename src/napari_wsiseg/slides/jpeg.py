@@ -7,6 +7,7 @@ pixels without a word.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from napari_wsiseg.errors import SlideError
 from napari_wsiseg.geometry import Size
@@ -15,6 +16,7 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 _START_OF_SCAN = 0xDA
 _END = 0xD9
+_RESTARTS = 0xDD
 # Tables, comments and further scans may stand between the scans of a picture (B.2.1, B.2.4).
 _BETWEEN_SCANS = frozenset((0xC4, _START_OF_SCAN, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 # In coded pixels 0xFF is followed by 0, or is a restart (B.1.1.5, B.2.1).
@@ -24,21 +26,36 @@ _J2K_START = b"\xff\x4f\xff\x51"
 
 def jpeg_size(data: bytes) -> Size | None:
     """Height and width that the first frame header states (ITU-T T.81, B.2.2), or None."""
-    place = 2
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:
-            place += 1
-        elif marker in _START_OF_FRAME:
+    for marker, place in _segments(data):
+        if marker in _START_OF_FRAME and place + 9 <= len(data):
             return Size(
                 int.from_bytes(data[place + 5 : place + 7], "big"),
                 int.from_bytes(data[place + 7 : place + 9], "big"),
             )
-        elif marker in _STANDALONE:
-            place += 2
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return None
+
+
+def restart_interval(data: bytes) -> int:
+    """Blocks between two restarts, where a decoder can begin (B.2.4.4); 0: it has none."""
+    interval = 0
+    for marker, place in _segments(data):
+        if marker == _START_OF_SCAN:
+            break
+        if marker == _RESTARTS:
+            interval = int.from_bytes(data[place + 4 : place + 6], "big")
+    return interval
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """The markers from the second on, and where each stands."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:
+            place += 1
+            continue
+        yield marker, place
+        place = place + 2 if marker in _STANDALONE else _behind(data, place)
 
 
 def jpeg2000_size(data: bytes) -> Size | None:
@@ -108,16 +125,7 @@ def check_whole(data: bytes) -> None:
 
 def _first_scan(data: bytes) -> int:
     """Where the first scan's marker stands, or -1."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == _START_OF_SCAN:
-            return place
-        if marker == 0xFF:
-            place += 1
-        else:
-            place = place + 2 if marker in _STANDALONE else _behind(data, place)
-    return -1
+    return next((place for marker, place in _segments(data) if marker == _START_OF_SCAN), -1)
 
 
 def _behind(data: bytes, marker: int) -> int:

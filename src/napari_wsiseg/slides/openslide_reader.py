@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Region, Size
-from napari_wsiseg.slides import fingerprint
+from napari_wsiseg.slides import claims, fingerprint
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels, positive
-from napari_wsiseg.slides.vendors import check_tiff
 
 # One call to OpenSlide costs about as much as 100 x 100 pixels: join tiles below this side.
 _LEAST_SIDE = 200
@@ -42,7 +41,7 @@ def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> OpenSlide
         With the reason alone, for what OpenSlide does not open.
     """
     file = _dicom_in(path) if path.is_dir() else path
-    check_tiff(file)
+    claims.check(file)
     try:
         vendor = openslide.OpenSlide.detect_format(file)
         if vendor is None:
@@ -60,7 +59,11 @@ def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> OpenSlide
 def _dicom_in(folder: Path) -> Path:
     """A file of the first DICOM slide in a folder."""
     for file in sorted(folder.iterdir()):
-        if file.is_file() and openslide.OpenSlide.detect_format(file) == "dicom":
+        if (
+            file.is_file()
+            and _begins_as_dicom(file)
+            and openslide.OpenSlide.detect_format(file) == "dicom"
+        ):
             return file
     raise SlideError("the folder holds no DICOM slide; give a slide's file")
 
@@ -197,11 +200,16 @@ def _files(file: Path, vendor: str, values: Mapping[str, str]) -> list[Path]:
     return [file]
 
 
+def _begins_as_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return claims.is_dicom(file.read(132))
+
+
 def _heads(path: Path, text: bytes) -> bool:
     """Whether a DICOM file's head holds the text."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    return bool(text) and head[128:132] == b"DICM" and text in head
+    return bool(text) and claims.is_dicom(head) and text in head
 
 
 def _is_tiff(path: Path) -> bool:

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import SlideError, SlideWarning, reason
 from napari_wsiseg.geometry import YX, Size
 from napari_wsiseg.slides import fingerprint
+from napari_wsiseg.slides.claims import check_tiff
 from napari_wsiseg.slides.jpeg import check_tile_size, check_whole
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb, check_pixels, ycc_to_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels
 from napari_wsiseg.slides.tiff_metadata import Metadata, read_metadata
-from napari_wsiseg.slides.vendors import check_tiff, vendor_of
+from napari_wsiseg.slides.vendors import vendor_of
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OWN_VENDORS = (None, "aperio", "generic-tiff")

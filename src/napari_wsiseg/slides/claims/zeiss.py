@@ -1,0 +1,85 @@
+"""CZI: the pieces that a file's directory lists, and those of the files in it."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from napari_wsiseg.errors import SlideError
+
+START = b"ZISRAWFILE"
+_ATTACHMENTS = b"ZISRAWATTDIR"
+# Every segment's head: its name and two sizes.
+_HEAD = 32
+_POINTERS = struct.Struct("<qqiq")
+_POINTERS_AT = 84
+_COUNT = struct.Struct("<i")
+_DIRECTORY_HEAD, _ATTACHED_HEAD = _HEAD + 128, _HEAD + 256
+_ATTACHMENT = struct.Struct("<12xq108x")
+# A piece's entry ends with how many dimensions follow it: name, start, size, place, stored size.
+_ENTRY = struct.Struct("<28xi")
+_DIMENSION = struct.Struct("<4s12xi")
+_MOST_DIMENSIONS, _MOST_ATTACHMENTS = 64, 256
+_MAX_SIDE = 2**16
+
+
+def check_pieces(file: Path, most_pixels: int) -> None:
+    """Refuse pieces without sides, or of more than `most_pixels`.
+
+    Raises
+    ------
+    SlideError
+        With the reason alone.
+    """
+    with file.open("rb") as opened:
+        segments = _Segments(opened, most_pixels)
+        attachments = segments.check_directory(0)
+        if segments.bytes_at(attachments, len(_ATTACHMENTS)) != _ATTACHMENTS:
+            return
+        (count,) = segments.unpacked(_COUNT, attachments + _HEAD)
+        for index in range(min(count, _MOST_ATTACHMENTS)):
+            entry = attachments + _ATTACHED_HEAD + index * _ATTACHMENT.size
+            start = segments.unpacked(_ATTACHMENT, entry)[0] + _ATTACHED_HEAD
+            if segments.bytes_at(start, len(START)) == START:
+                segments.check_directory(start)
+
+
+class _Segments:
+    """What stands where in a file."""
+
+    def __init__(self, file: BinaryIO, most_pixels: int) -> None:
+        self._file = file
+        self._end = file.seek(0, 2)
+        self._most_pixels = most_pixels
+
+    def bytes_at(self, place: int, size: int) -> bytes:
+        if not 0 <= place <= self._end - size:
+            raise SlideError("it is cut short or damaged: it speaks of what lies beyond its end")
+        self._file.seek(place)
+        return self._file.read(size)
+
+    def unpacked(self, form: struct.Struct, place: int) -> tuple[Any, ...]:
+        return form.unpack(self.bytes_at(place, form.size))
+
+    def check_directory(self, start: int) -> int:
+        """Check the pieces of the CZI file that begins at `start`; where it lists attachments."""
+        directory, _, _, attachments = self.unpacked(_POINTERS, start + _POINTERS_AT)
+        (count,) = self.unpacked(_COUNT, start + directory + _HEAD)
+        place = start + directory + _DIRECTORY_HEAD
+        for _ in range(count):
+            (dimensions,) = self.unpacked(_ENTRY, place)
+            if not 0 < dimensions <= _MOST_DIMENSIONS:
+                raise SlideError(f"it is damaged: a piece has {dimensions} dimensions")
+            size = dimensions * _DIMENSION.size
+            self._check_piece(self.bytes_at(place + _ENTRY.size, size))
+            place += _ENTRY.size + size
+        return int(start + attachments)
+
+    def _check_piece(self, dimensions: bytes) -> None:
+        named = ((name.split(b"\0")[0], size) for name, size in _DIMENSION.iter_unpack(dimensions))
+        sides = [size for name, size in named if name in (b"X", b"Y")]
+        sensible = len(sides) == 2 and all(0 < side <= _MAX_SIDE for side in sides)
+        if not sensible or math.prod(sides) > self._most_pixels:
+            raise SlideError(f"it claims a piece of {' x '.join(map(str, sides))} px")
