@@ -17,6 +17,7 @@ _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 _START_OF_SCAN = 0xDA
 _END = 0xD9
 _RESTARTS = 0xDD
+_LONGEST = 65535
 # Tables, comments and further scans may stand between the scans of a picture (B.2.1, B.2.4).
 _BETWEEN_SCANS = frozenset((0xC4, _START_OF_SCAN, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 # In coded pixels 0xFF is followed by 0, or is a restart (B.1.1.5, B.2.1).
@@ -33,6 +34,12 @@ def jpeg_size(data: bytes) -> Size | None:
                 int.from_bytes(data[place + 7 : place + 9], "big"),
             )
     return None
+
+
+def pixels_of(data: bytes) -> int:
+    """Pixels that a JPEG states; a side of 0, which Hamamatsu writes, stands for the longest."""
+    size = jpeg_size(data) if data.startswith(b"\xff\xd8") else None
+    return 0 if size is None else (size.height or _LONGEST) * (size.width or _LONGEST)
 
 
 def restart_interval(data: bytes) -> int:

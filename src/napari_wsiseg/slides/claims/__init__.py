@@ -18,7 +18,7 @@ from napari_wsiseg.slides.claims.dicom import check_instance, is_dicom
 from napari_wsiseg.slides.claims.ini import groups_of
 from napari_wsiseg.slides.claims.mirax import check_mirax
 from napari_wsiseg.slides.claims.tiff import check_tiff
-from napari_wsiseg.slides.jpeg import jpeg_size, restart_interval
+from napari_wsiseg.slides.jpeg import pixels_of, restart_interval
 
 __all__ = ["check", "check_tiff", "is_dicom"]
 
@@ -77,6 +77,7 @@ def _check_vms(file: Path, head: bytes) -> None:
 def _check_jpeg(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    size = jpeg_size(head) if head.startswith(b"\xff\xd8") else None
-    if size is not None and size.area > _MOST_PIXELS and not restart_interval(head):
-        raise SlideError(f"{path.name} claims {size} in one piece, which is too large to read")
+    if pixels_of(head) > _MOST_PIXELS and not restart_interval(head):
+        raise SlideError(
+            f"{path.name} claims {pixels_of(head)} px in one piece, which is too large to read"
+        )

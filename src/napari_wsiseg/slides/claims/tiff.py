@@ -10,7 +10,7 @@ import tifffile
 
 from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.slides.claims.ini import number
-from napari_wsiseg.slides.jpeg import restart_interval
+from napari_wsiseg.slides.jpeg import pixels_of, restart_interval
 
 # As in `make_levels`; a row of tiles of this side is still no burden.
 _MAX_SIDE = 2**22
@@ -78,8 +78,9 @@ def _strip(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
     if _NDPI not in page.tags or page.compression not in _JPEG or not page.dataoffsets:
         return 0
     tif.filehandle.seek(page.dataoffsets[0])
+    head = tif.filehandle.read(_HEAD)
     whole: int = page.imagelength * page.imagewidth
-    return 0 if restart_interval(tif.filehandle.read(_HEAD)) else whole
+    return 0 if restart_interval(head) else max(whole, pixels_of(head))
 
 
 def _stitching(page: tifffile.TiffPage, xml: bytes) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +19,7 @@ _DIRECTORY_HEAD, _ATTACHED_HEAD = _HEAD + 128, _HEAD + 256
 _ATTACHMENT = struct.Struct("<12xq108x")
 # A piece's entry ends with how many dimensions follow it: name, start, size, place, stored size.
 _ENTRY = struct.Struct("<28xi")
-_DIMENSION = struct.Struct("<4s12xi")
+_DIMENSION = struct.Struct("<4s4xi4xi")
 _MOST_DIMENSIONS, _MOST_ATTACHMENTS = 64, 256
 _MAX_SIDE = 2**16
 
@@ -78,8 +77,10 @@ class _Segments:
         return int(start + attachments)
 
     def _check_piece(self, dimensions: bytes) -> None:
-        named = ((name.split(b"\0")[0], size) for name, size in _DIMENSION.iter_unpack(dimensions))
-        sides = [size for name, size in named if name in (b"X", b"Y")]
-        sensible = len(sides) == 2 and all(0 < side <= _MAX_SIDE for side in sides)
-        if not sensible or math.prod(sides) > self._most_pixels:
-            raise SlideError(f"it claims a piece of {' x '.join(map(str, sides))} px")
+        named = _DIMENSION.iter_unpack(dimensions)
+        sides = [one[1:] for one in named if one[0].split(b"\0")[0] in (b"X", b"Y")]
+        # OpenSlide divides by how many times larger a piece is than it is stored, rounded.
+        sensible = all(0 < stored <= min(_MAX_SIDE, 2 * size) for size, stored in sides)
+        if len(sides) != 2 or not sensible or sides[0][1] * sides[1][1] > self._most_pixels:
+            told = " x ".join(f"{stored} (for {size})" for size, stored in sides)
+            raise SlideError(f"it claims a piece of {told} px, which no slide has")
