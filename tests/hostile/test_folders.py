@@ -8,6 +8,7 @@ import signal
 import sys
 import tracemalloc
 from functools import partial
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -138,6 +139,15 @@ def test_a_pipe_in_place_of_a_lock_is_not_waited_for(result):
     dead = Owner(2**22 + 1, 1.0, Owner.this().host)
     in_place_of(result / "lock" / dead.name, os.mkfifo)
     assert not is_written(result)
+
+
+def test_a_folder_in_place_of_a_lock_is_told(result):
+    """And our own lock is given back."""
+    dead = Owner(2**22 + 1, 1.0, Owner.this().host)
+    in_place_of(result / "lock" / dead.name, Path.mkdir)
+    with pytest.raises(ws.StoreError, match=f"{dead.name} cannot be written"):
+        go_on(result)
+    assert [path.name for path in (result / "lock").iterdir()] == [dead.name]
 
 
 @pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)

@@ -179,6 +179,16 @@ def test_damaged_or_missing(make: Make):
         ws.load_model(path)
 
 
+def test_a_damaged_file_prints_nothing(make: Make, capfd: pytest.CaptureFixture[str]):
+    """What is no text in it fails in Python, and ONNX Runtime would try again aloud."""
+    path = make()
+    # The name of a step that there is not, and no UTF-8: no error can say it.
+    path.write_bytes(path.read_bytes().replace(b"Slice", b"Sl\xffce"))
+    with pytest.raises(ws.ModelError, match="cannot be read as ONNX"):
+        ws.load_model(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_takes_no_other_weights_backend_or_device(monkeypatch: pytest.MonkeyPatch):
     from napari_wsiseg.models import hardware
 

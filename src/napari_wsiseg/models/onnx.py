@@ -91,7 +91,10 @@ def _session(path: Path, content: bytes) -> Any:
         "session.model_external_initializers_file_folder_path", str(path)
     )
     try:
-        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        # Else it tries twice, and prints that it does.
+        return runtime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:
         raise ModelError(
             f"{path} cannot be read as ONNX ({reason(error)}); save it as one file that holds its "

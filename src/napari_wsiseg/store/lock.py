@@ -243,11 +243,11 @@ class WriterLock:
             )
         with naming(folder / LOCKS / owner.name):
             lock = cls(folder, owner, _take(folder, owner))
-            try:
-                _sweep_others(folder, owner)
-            except BaseException:
-                lock.release()
-                raise
+        try:
+            _sweep_others(folder, owner)
+        except BaseException:
+            lock.release()
+            raise
         return lock
 
     @property
@@ -295,7 +295,9 @@ def _sweep_others(folder: Path, owner: Owner) -> None:
     for other in set(owners(folder)) - {owner}:
         if may_write(folder, other):
             raise _refusal(folder, other)
-        (folder / LOCKS / other.name).unlink(missing_ok=True)
+        left = folder / LOCKS / other.name
+        with naming(left):
+            left.unlink(missing_ok=True)
 
 
 def _refusal(folder: Path, owner: Owner) -> StoreError:
