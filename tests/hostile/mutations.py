@@ -96,7 +96,7 @@ def spoiled_json(data: bytes, draw: Random) -> bytes:
         return spoiled_bytes(data, draw)
     try:
         tree = json.loads(data)
-    except ValueError:  # spoiled before
+    except (ValueError, RecursionError):  # spoiled before
         return spoiled_bytes(data, draw)
     for _ in range(draw.choice((1, 1, 2, 4))):
         spots: list[tuple[object, object]] = []

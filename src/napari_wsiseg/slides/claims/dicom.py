@@ -52,7 +52,15 @@ def check_instance(file: BinaryIO, most_pixels: int, most_tiles: int) -> None:
     SlideError
         With the reason alone.
     """
-    values = _Walk(file).values()
+    walk = _Walk(file)
+    values = walk.values
+    try:
+        walk.pass_over()
+    except SlideError:
+        # Another file beside a slide, which OpenSlide leaves alone.
+        if values.get(_CLASS) != _SLIDE:
+            return
+        raise
     if values.get(_CLASS) != _SLIDE or values.get(_SYNTAX) not in _SYNTAXES:
         return
     if not {_ROWS, _COLUMNS, _TOTAL_ROWS, _TOTAL_COLUMNS} <= values.keys():
@@ -76,18 +84,29 @@ def check_instance(file: BinaryIO, most_pixels: int, most_tiles: int) -> None:
 
 
 class _Walk:
-    """One pass over a file's data elements; every part has to end where its whole does."""
+    """One pass over a file's data elements; every part has to end where its whole does.
+
+    Attributes
+    ----------
+    values
+        Short values of the file's own elements; of a sequence, how many items it has.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._end = file.seek(0, 2)
-        self._values: dict[int, bytes] = {}
+        self.values: dict[int, bytes] = {}
 
-    def values(self) -> dict[int, bytes]:
-        """Short values of the file's own elements; of a sequence, how many items it has."""
+    def pass_over(self) -> None:
+        """Fill `values`.
+
+        Raises
+        ------
+        SlideError
+            Where the file breaks off or is damaged.
+        """
         self._file.seek(132)
         self._elements(self._end, 0)
-        return self._values
 
     def _take(self, size: int, end: int) -> bytes:
         data = self._file.read(size) if self._file.tell() + size <= end else b""
@@ -111,9 +130,9 @@ class _Walk:
             if kind == b"SQ":
                 count = self._items(length, end, depth)
                 if depth == 0:
-                    self._values[tag] = count.to_bytes(8, "little")
+                    self.values[tag] = count.to_bytes(8, "little")
             elif depth == 0 and length <= _LONGEST:
-                self._values[tag] = (
+                self.values[tag] = (
                     self._take(length, end).strip(b"\0 ")
                     if kind in (b"UI", b"CS", b"IS")
                     else self._take(length, end)
