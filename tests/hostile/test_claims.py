@@ -263,6 +263,13 @@ def test_tables_of_a_svslide(changes, match, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.svslide"]
 
 
+def test_a_damaged_svslide_whose_error_is_no_text(tmp_path):
+    vendors.sakura(tmp_path / "a.svslide")
+    put(tmp_path / "a.svslide", (b"tablett", b"table\xff\xff"))  # kind and names of a table
+    with pytest.raises(SlideError, match="it is damaged"):
+        check(tmp_path / "a.svslide")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes there")
 @pytest.mark.parametrize(
     ("target", "name", "file"),

@@ -50,7 +50,8 @@ def check(file: Path) -> None:
             check_mirax(file)
         elif b"Virtual Microscope Specimen" in head:
             _check_vms(file, head)
-    except (UnreadableError, struct.error, sqlite3.Error) as error:
+    # Of a damaged database also the error may be no text.
+    except (UnreadableError, struct.error, sqlite3.Error, UnicodeDecodeError) as error:
         raise SlideError(f"it is damaged ({reason(error)})") from error
 
 
