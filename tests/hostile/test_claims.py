@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 import napari_wsiseg as ws
 from hostile import vendors
 from hostile.targets import TARGETS
-from napari_wsiseg.errors import SlideError
+from napari_wsiseg.errors import SlideError, SlideWarning
 from napari_wsiseg.slides.claims import check
 from napari_wsiseg.slides.levels import whole
 
@@ -128,6 +129,25 @@ def test_xml_of_a_bif(change, match, tmp_path, monkeypatch):
     vendors.ventana(tmp_path / "a.bif")
     with pytest.raises(SlideError, match=match):
         check(tmp_path / "a.bif")
+
+
+def test_a_tile_of_an_scn_of_more_bytes_than_there_are(tmp_path):
+    vendors.leica(tmp_path / "a.scn")
+    with tifffile.TiffFile(tmp_path / "a.scn", mode="r+") as tif:
+        tag = tif.pages.first.tags["TileByteCounts"]
+        tag.overwrite([2**50, *tag.value[1:]], dtype="Q")
+    with pytest.raises(SlideError, match=f"a tile of {2**50} bytes"):
+        check(tmp_path / "a.scn")
+    own = tmp_path / "own.tif"
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    tifffile.imwrite(own, pixels, bigtiff=True, photometric="rgb", tile=(32, 32))
+    with tifffile.TiffFile(own, mode="r+") as tif:
+        tag = tif.pages.first.tags["TileByteCounts"]
+        tag.overwrite([2**50, *tag.value[1:]], dtype="Q")
+    with pytest.warns(SlideWarning, match="1 of its 4 tiles"):
+        slide = ws.open_slide(own)
+    with slide:  # it costs that tile
+        assert slide.read_level(0, ws.Region(32, 32, ws.Size(32, 32))).max() == 0
 
 
 @pytest.mark.parametrize("name", ["a.ndpi", "a.tif"])

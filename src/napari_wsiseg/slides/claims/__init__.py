@@ -25,6 +25,7 @@ __all__ = ["check", "check_tiff", "is_dicom"]
 # Of what is decoded at once; OpenSlide counts its bytes in 32 bits.
 _MOST_PIXELS = 2**26
 _MOST_TILES = 2**24
+_MOST_BYTES = 2**30
 _HEAD = 2**16
 
 
@@ -39,7 +40,7 @@ def check(file: Path) -> None:
     try:
         with open_plain(file) as opened:
             head = opened.read(_HEAD)
-        check_tiff(file)
+        check_tiff(file, _MOST_BYTES)
         if is_dicom(head):
             _check_series(file.parent)
         elif head.startswith(sakura.START):

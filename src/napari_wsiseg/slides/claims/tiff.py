@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -24,8 +25,15 @@ _JPEG = (6, 7)
 _SHORT_OFFSETS = 2**32
 
 
-def check_tiff(path: Path) -> None:
+def check_tiff(path: Path, most_bytes: float = math.inf) -> None:
     """Refuse what a TIFF's header claims beyond all measure; nothing where it is no TIFF.
+
+    Parameters
+    ----------
+    path
+        The file.
+    most_bytes
+        That a tile may take in the file; one that claims more costs our own reader that tile only.
 
     Raises
     ------
@@ -38,7 +46,7 @@ def check_tiff(path: Path) -> None:
     is_long = path.suffix == ".ndpi" and path.stat().st_size >= _SHORT_OFFSETS
     try:
         with tifffile.TiffFile(path, is_ndpi=is_long) as tif:
-            problem = _excess(tif)
+            problem = _excess(tif, most_bytes)
     # It raises what it meets in a damaged file.
     except Exception as error:
         raise SlideError(f"it is cut short or damaged ({reason(error)})") from error
@@ -46,7 +54,7 @@ def check_tiff(path: Path) -> None:
         raise SlideError(problem)
 
 
-def _excess(tif: tifffile.TiffFile) -> str | None:
+def _excess(tif: tifffile.TiffFile, most_bytes: float) -> str | None:
     """What a file claims beyond all measure, or None."""
     is_stitched = False
     for index, page in enumerate(page.aspage() for page in tif.pages):
@@ -59,6 +67,8 @@ def _excess(tif: tifffile.TiffFile) -> str | None:
                 f"it claims a picture of {sides[1]} x {sides[0]} px in tiles of {tile} px, which "
                 "no slide has"
             )
+        if max(page.databytecounts, default=0) > most_bytes:
+            return f"it claims a tile of {max(page.databytecounts)} bytes, as no slide has"
         xml = _xml_of(page)
         # So OpenSlide tells BIF.
         is_stitched = is_stitched or (index == 0 and b"iScan" in xml)
