@@ -231,6 +231,7 @@ FRAMES = struct.pack("<HH2sH", 0x28, 8, b"IS", 2)
 TOTAL = struct.pack("<HH2sHI", 0x48, 6, b"UL", 4, 64)
 PER_FRAME = struct.pack("<HH2s", 0x5200, 0x9230, b"SQ")
 SPACING_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 22)
+BOT = struct.pack("<HHII", 0xFFFE, 0xE000, 16, 0)  # of four frames, the first at 0
 DICOM = {
     "frames": ([(ROWS, ROWS[:-2] + b"\xff\xff"), (COLUMNS, COLUMNS[:-2] + b"\xff\xff")], "65535 x"),
     "no frames": ([(FRAMES + b"4 ", FRAMES + b"-1")], "-1 frames"),
@@ -239,6 +240,7 @@ DICOM = {
     "places missing": ([(PER_FRAME, struct.pack("<HH2s", 0x5200, 0x9231, b"SQ"))], "scattered"),
     "too many places": ([(FRAMES + b"4 ", FRAMES + b"3 ")], "tells of 4 frames, and has 3"),
     "an item too long": ([(SPACING_ITEM, SPACING_ITEM[:-4] + b"\x90\0\0\0")], "reaches too far"),
+    "a frame": ([(BOT, BOT[:8] + b"\xff\xff\xff\0")], "a frame lies beyond its end"),
     "no kind": ([(b"UI\x08\x001.2.3.9\0", b"XX\x08\x001.2.3.9\0")], "no known kind"),
 }  # fmt: skip
 

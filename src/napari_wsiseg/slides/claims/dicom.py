@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
+import numpy as np
+
 from napari_wsiseg.errors import SlideError
 
 _SLIDE = b"1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -26,7 +28,9 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _CLASS, _SYNTAX, _ORGANISED = 0x00020002, 0x00020010, 0x00209311
 _FRAMES, _ROWS, _COLUMNS = 0x00280008, 0x00280010, 0x00280011
 _TOTAL_COLUMNS, _TOTAL_ROWS, _PER_FRAME = 0x00480006, 0x00480007, 0x52009230
-_PIXELS = 0x7FE00000
+_PIXEL_GROUP, _PIXELS = 0x7FE00000, 0x7FE00010
+# Where frames begin, and how long they are, in files of 4 GiB and more.
+_TABLES = (0x7FE00001, 0x7FE00002)
 _SPARSE = (b"TILED_SPARSE", b"3D")
 _DEEPEST = 16
 _LONGEST = 64
@@ -125,7 +129,9 @@ class _Walk:
                 self._take(4, end)
                 return
             kind, length = self._kind_and_length(end)
-            if depth == 0 and tag >= _PIXELS:
+            if depth == 0 and tag >= _PIXEL_GROUP:
+                if self._are_tables(tag, length):
+                    continue
                 return
             if kind == b"SQ":
                 count = self._items(length, end, depth)
@@ -141,6 +147,21 @@ class _Walk:
                 raise SlideError("it is cut short or damaged: a part of its header reaches too far")
             else:
                 self._file.seek(length, 1)
+
+    def _are_tables(self, tag: int, length: int) -> bool:
+        """Check what tells where frames lie; whether the pixels themselves are still to come."""
+        if tag in _TABLES:
+            self._check_table(length, "<u8")
+        elif tag == _PIXELS and length == _UNDEFINED:
+            _, size = struct.unpack("<II", self._take(8, self._end))
+            self._check_table(size, "<u4")
+        return tag in _TABLES
+
+    def _check_table(self, size: int, kind: str) -> None:
+        """Check where frames are said to lie, from the end of the table on."""
+        table = np.frombuffer(self._take(size - size % int(kind[-1]), self._end), kind)
+        if len(table) and int(table.max()) > self._end - self._file.tell():
+            raise SlideError("it is cut short or damaged: a frame lies beyond its end")
 
     def _kind_and_length(self, end: int) -> tuple[bytes, int]:
         kind = self._take(2, end)
