@@ -18,7 +18,7 @@ from napari_wsiseg.slides.claims.ini import groups_of, number
 _LARGEST_TEXT = 2**20
 _MOST_IMAGES = 2**23
 _MOST_IMAGE_PIXELS = 2**26
-_MOST_LEVELS, _MOST_FILES, _MOST_LAYERS, _MOST_CONCAT = 64, 2**14, 2**10, 24
+_MOST_LEVELS, _MOST_FILES, _MOST_LAYERS, _MOST_CONCAT = 64, 2**14, 2**16, 24
 # Of what neighbours share; the least that is left of an image, of its side.
 _LEAST_ADVANCE = 0.1
 # Of the slide's side, where an image may lie.
