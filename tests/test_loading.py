@@ -172,26 +172,28 @@ def test_leaving_early_does_not_wait_for_the_batch(tmp_path: Path) -> None:
             waited_for_all.append((left if first else noticed).wait(5))
             return super().read_at(region, downsample)
 
-    class Stop(threading.Event):
+    class Watched(PatchLoader):
         """Lets the reader go on once nobody wants what it reads, and the loader knows."""
 
-        def set(self) -> None:
-            super().set()
-            left.set()
-
-        def is_set(self) -> bool:
-            if super().is_set():
+        @property
+        def _is_stopped(self) -> bool:
+            if left.is_set():
                 noticed.set()
-            return super().is_set()
+            return left.is_set()
+
+        @_is_stopped.setter
+        def _is_stopped(self, stopped: bool) -> None:
+            if stopped:
+                left.set()
 
     slide = Slow(open_slide(noise(512 * 32, 512)))
     size = Size(512, 512)
     grid = PatchGrid(slide.info.size, size, size, size)
-    with Workspace(10**9, tmp_path) as workspace:
-        loader = PatchLoader(slide, YX(1, 1), grid, np.argwhere(grid.keep), 32, workspace, 1)  # type: ignore[arg-type]
-        loader._stopped = Stop()
-        with loader:
-            assert reading.wait(10)
+    with (
+        Workspace(10**9, tmp_path) as workspace,
+        Watched(slide, YX(1, 1), grid, np.argwhere(grid.keep), 32, workspace, 1),  # type: ignore[arg-type]
+    ):
+        assert reading.wait(10)
     assert all(waited_for_all)
     assert len(slide.reads) < 16, "of 32"
 

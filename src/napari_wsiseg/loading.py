@@ -7,7 +7,6 @@ are cut from the blocks. Knows no model and no map.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -105,8 +104,7 @@ class PatchLoader:
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(READ_AHEAD):
             self._places.put(None)
-        # Only ever looked at: no thread waits for it.
-        self._stopped = threading.Event()
+        self._is_stopped = False
         self._thread = Background(self._run, self._stop, "wsiseg-loader")
 
     def __enter__(self) -> Self:
@@ -125,7 +123,7 @@ class PatchLoader:
             yield batch
 
     def _stop(self) -> None:
-        self._stopped.set()
+        self._is_stopped = True
         self._places.put(None)
 
     def _run(self) -> None:
@@ -147,7 +145,7 @@ class PatchLoader:
     def _put(self, item: PatchBatch | BaseException | None) -> None:
         """Hand over, when one of those that wait was taken; not where nobody asks any more."""
         self._places.get()
-        if self._stopped.is_set():
+        if self._is_stopped:
             self._places.put(None)  # nor is the next to wait
         else:
             self._ready.put(item)
@@ -159,7 +157,7 @@ class PatchLoader:
         pixels = self._empty((len(indices), size.height, size.width, 3))
         failed = []
         for position, (row, column) in enumerate(indices):
-            if self._stopped.is_set():
+            if self._is_stopped:
                 return None
             gap = self._blocks.cut(start + position, pixels[position])
             if gap is not None:
