@@ -72,6 +72,23 @@ def test_an_interrupt_waits_for_the_end_and_a_second_does_not() -> None:
     assert twice.ended
 
 
+def test_an_interrupt_while_it_is_told_to_stop_does_not_keep_it_going() -> None:
+    resting, told = Resting(), []
+    resting.let.set()
+
+    def stop() -> None:
+        told.append(None)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+        resting.stopped.set()
+
+    resting.thread._stop = stop
+    resting.thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        resting.thread.end()
+    assert resting.ended
+
+
 def test_an_interrupt_while_it_begins_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Thread.start` waits for the thread to come up, and may be interrupted at that."""
     resting, start = Resting(), threading.Thread.start

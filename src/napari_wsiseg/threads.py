@@ -53,21 +53,21 @@ class Background:
 
         An interrupt is raised when it has ended; a second one at once.
         """
+        try:
+            self._stop_and_wait()
+        except KeyboardInterrupt:
+            self._stop_and_wait()
+            raise
+
+    def _stop_and_wait(self) -> None:
         self._stop()
         # A forked child has none of its parent's threads; none runs when the interpreter ends.
         if not self._thread.is_alive() or sys.is_finalizing():
             return
-        try:
-            self._wait()
-        except KeyboardInterrupt:
-            self._wait()
-            raise
-        self._thread.join()
-
-    def _wait(self) -> None:
-        """Wait for the end. Python 3.11 takes a thread for ended whose `join` is interrupted."""
+        # Python 3.11 takes a thread for ended whose `join` is interrupted.
         while not self._is_over:
             self._woken.get()
+        self._thread.join()
 
     def _run(self) -> None:
         try:
