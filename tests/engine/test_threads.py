@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -204,6 +207,24 @@ def test_an_interrupt_while_a_thread_begins_leaves_none(
     run(job, slide_of(PIXELS), Model()).close()
 
 
+def test_an_interrupt_as_the_writing_is_to_end_leaves_no_lock(job: SegmentationJob) -> None:
+    """At the moment at which the call begins, before it could do anything."""
+
+    def strike(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is MapWriter.close.__code__:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(strike)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(job, slide_of(PIXELS), Model())
+    finally:
+        sys.setprofile(None)
+    with run(job, slide_of(PIXELS), Model()) as result:
+        assert result.status == "complete"
+
+
 def test_two_runs_go_on_beside_each_other(job: SegmentationJob) -> None:
     """Of two outputs; one more at the same output is refused, and harms the first in nothing."""
     other = job.model_copy(update={"output": job.output.with_name("b.ome.zarr")})  # type: ignore[union-attr]
@@ -217,8 +238,9 @@ def test_two_runs_go_on_beside_each_other(job: SegmentationJob) -> None:
     *_, last = first
     *_, other_last = second
     assert last.result.status == other_last.result.status == "complete"
-    for left, right in zip(last.result.levels, other_last.result.levels, strict=True):
-        np.testing.assert_array_equal(left, right)
+    for pair in zip(last.result.levels, other_last.result.levels, strict=True):
+        # Dask's own threads would outlive this.
+        np.testing.assert_array_equal(*dask.compute(*pair, scheduler="synchronous"))
 
 
 def test_a_run_in_another_thread_than_the_main_one(job: SegmentationJob) -> None:

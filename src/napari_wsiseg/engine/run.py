@@ -191,7 +191,12 @@ class _Run:
             ) from error
         finally:
             if writer is not None:
-                writer.close(status)
+                try:
+                    writer.close(status)
+                except KeyboardInterrupt:
+                    # It may have come before the writer had the word: nobody else would close it.
+                    writer.close(status)
+                    raise
         yield self._progress("done")
 
     def _resumed(self, identity: dict[str, object]) -> MapWriter | None:

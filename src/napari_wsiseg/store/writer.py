@@ -277,8 +277,8 @@ class MapWriter:
         """
         if self._closed:
             return
-        self._closed = True
         self._orders.put(status)
+        self._closed = True
         self._thread.end()
         if status == "complete":
             self._raise_error()
