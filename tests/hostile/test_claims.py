@@ -310,3 +310,31 @@ def test_a_pipe_beside_a_slide_is_not_waited_for(target, name, file, tmp_path):
     os.mkfifo(tmp_path / name)
     with pytest.raises(SlideError, match="pipe or a device"):
         ws.open_slide(tmp_path / file)
+
+
+def test_of_an_ndpi_no_strip_is_too_long(tmp_path, monkeypatch):
+    """OpenSlide reads parts of it; a slide's level may take some GB."""
+    monkeypatch.setattr("napari_wsiseg.slides.claims._MOST_BYTES", 100)
+    vendors.ndpi(tmp_path / "a.ndpi")
+    check(tmp_path / "a.ndpi")
+    vendors.leica(tmp_path / "a.scn")
+    with pytest.raises(SlideError, match="claims a tile of"):
+        check(tmp_path / "a.scn")
+
+
+@pytest.mark.parametrize("name", ["a.ndpi", "A.NDPI"])
+def test_a_large_ndpi_is_read_with_long_offsets(name, tmp_path, monkeypatch):
+    """In whatever letters its name is written."""
+    asked = []
+    opened = tifffile.TiffFile
+
+    def noted(path, *, is_ndpi):
+        asked.append(is_ndpi)
+        return opened(path, is_ndpi=False)  # this one is small
+
+    monkeypatch.setattr("napari_wsiseg.slides.claims.tiff.tifffile.TiffFile", noted)
+    vendors.ndpi(tmp_path / name)
+    check(tmp_path / name)
+    monkeypatch.setattr("napari_wsiseg.slides.claims.tiff._SHORT_OFFSETS", 0)
+    check(tmp_path / name)
+    assert asked == [False, True]
