@@ -338,3 +338,21 @@ def test_a_large_ndpi_is_read_with_long_offsets(name, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_wsiseg.slides.claims.tiff._SHORT_OFFSETS", 0)
     check(tmp_path / name)
     assert asked == [False, True]
+
+
+def test_more_attachments_than_a_czi_has(tmp_path):
+    vendors.zeiss(tmp_path / "a.czi")
+    data = (tmp_path / "a.czi").read_bytes()
+    listed = struct.pack("<i252x", 257) + bytes(257 * 128)
+    (tmp_path / "a.czi").write_bytes(data[:-256] + listed)
+    with pytest.raises(SlideError, match="claims 257 attachments"):
+        check(tmp_path / "a.czi")
+
+
+def test_an_attachment_of_a_czi_may_be_empty_and_last(tmp_path):
+    vendors.zeiss(tmp_path / "a.czi")
+    data = (tmp_path / "a.czi").read_bytes()
+    attached = struct.pack("<2s10xq108x", b"A1", len(data) + 128)
+    listed = struct.pack("<i252x", 1) + attached
+    (tmp_path / "a.czi").write_bytes(data[:-256] + listed + bytes(32 + 256))
+    check(tmp_path / "a.czi")

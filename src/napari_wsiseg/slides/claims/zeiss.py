@@ -35,13 +35,15 @@ def check_pieces(file: Path, most_pixels: int) -> None:
     with file.open("rb") as opened:
         segments = _Segments(opened, most_pixels)
         attachments = segments.check_directory(0)
-        if segments.bytes_at(attachments, len(_ATTACHMENTS)) != _ATTACHMENTS:
+        if not segments.begins(attachments, _ATTACHMENTS):
             return
         (count,) = segments.unpacked(_COUNT, attachments + _HEAD)
-        for index in range(min(count, _MOST_ATTACHMENTS)):
+        if count > _MOST_ATTACHMENTS:
+            raise SlideError(f"it claims {count} attachments, as no slide has")
+        for index in range(count):
             entry = attachments + _ATTACHED_HEAD + index * _ATTACHMENT.size
             start = segments.unpacked(_ATTACHMENT, entry)[0] + _ATTACHED_HEAD
-            if segments.bytes_at(start, len(START)) == START:
+            if segments.begins(start, START):
                 segments.check_directory(start)
 
 
@@ -58,6 +60,10 @@ class _Segments:
             raise SlideError("it is cut short or damaged: it speaks of what lies beyond its end")
         self._file.seek(place)
         return self._file.read(size)
+
+    def begins(self, place: int, name: bytes) -> bool:
+        """Whether something of this name begins there."""
+        return 0 <= place <= self._end - len(name) and self.bytes_at(place, len(name)) == name
 
     def unpacked(self, form: struct.Struct, place: int) -> tuple[Any, ...]:
         return form.unpack(self.bytes_at(place, form.size))
