@@ -7,7 +7,7 @@ import re
 import sqlite3
 import struct
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ import napari_wsiseg as ws
 from hostile import vendors
 from hostile.targets import TARGETS
 from napari_wsiseg.errors import SlideError, SlideWarning
-from napari_wsiseg.slides.claims import check
+from napari_wsiseg.slides.claims import check, sakura
 from napari_wsiseg.slides.levels import whole
 
 SIDES = {"a.scn": 128}
@@ -356,3 +356,16 @@ def test_an_attachment_of_a_czi_may_be_empty_and_last(tmp_path):
     listed = struct.pack("<i252x", 1) + attached
     (tmp_path / "a.czi").write_bytes(data[:-256] + listed + bytes(32 + 256))
     check(tmp_path / "a.czi")
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        (PurePosixPath("/slides/a b.svslide"), "file:///slides/a%20b.svslide"),
+        (PureWindowsPath("C:/slides/a.svslide"), "file:///C:/slides/a.svslide"),
+        # With a host SQLite refuses it.
+        (PureWindowsPath("//server/slides/a.svslide"), "file:////server/slides/a.svslide"),
+    ],
+)
+def test_where_a_database_lies(path, address):
+    assert sakura._address(path) == address

@@ -7,7 +7,7 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from napari_wsiseg.errors import SlideError
 
@@ -28,7 +28,7 @@ def check_database(file: Path, head: bytes, most_pixels: int) -> None:
     """
     if head[18:20] != b"\1\1":
         raise SlideError("it is a database that is still written to; copy the slide again")
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as base:
+    with closing(sqlite3.connect(f"{_address(file.absolute())}?mode=ro", uri=True)) as base:
         # For what a damaged file makes of a plain query.
         base.set_progress_handler(_Patience().step, 10**6)
 
@@ -39,6 +39,12 @@ def check_database(file: Path, head: bytes, most_pixels: int) -> None:
             if kind == "view" or _COMPUTED.search(str(text)):
                 raise SlideError("it is a database that computes what it holds, as no slide's does")
         _check_tables(ask, most_pixels)
+
+
+def _address(file: PurePath) -> str:
+    """As SQLite takes it: what a share of Windows is on stands in the path, and no host."""
+    address = file.as_uri()
+    return address if address.startswith("file:///") else address.replace("file:", "file://", 1)
 
 
 def _check_tables(ask: Callable[[str], Iterable[_Row]], most_pixels: int) -> None:
