@@ -369,3 +369,24 @@ def test_an_attachment_of_a_czi_may_be_empty_and_last(tmp_path):
 )
 def test_where_a_database_lies(path, address):
     assert sakura._address(path) == address
+
+
+def test_what_may_not_be_read_beside_a_dicom_slide(tmp_path, monkeypatch):
+    vendors.dicom(tmp_path / "a")
+    (tmp_path / "a/private").touch()
+    opened = Path.open
+
+    def refusing(path, *args):
+        if path.name == "private":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    for name in ("a/0.dcm", "a"):
+        ws.open_slide(tmp_path / name).close()
+
+
+def test_a_value_in_a_vms_that_is_too_long_for_a_name(tmp_path):
+    vendors.vms(tmp_path / "a")
+    put(tmp_path / "a/a.vms", (b"LayerSpacing=0", b"LayerSpacing=0\nComment=" + b"x" * 300))
+    ws.open_slide(tmp_path / "a/a.vms").close()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.slides import claims, fingerprint
+from napari_wsiseg.slides.claims.beside import is_plain
 from napari_wsiseg.slides.levels import TiledSlide
 from napari_wsiseg.slides.pixels import as_rgb
 from napari_wsiseg.slides.scale import choose_scale, describe, make_levels, positive
@@ -61,7 +62,7 @@ def _dicom_in(folder: Path) -> Path:
     for file in sorted(folder.iterdir()):
         if (
             file.is_file()
-            and _begins_as_dicom(file)
+            and claims.is_dicom(_head(file))
             and openslide.OpenSlide.detect_format(file) == "dicom"
         ):
             return file
@@ -195,21 +196,24 @@ def _files(file: Path, vendor: str, values: Mapping[str, str]) -> list[Path]:
         listed = re.findall(r"=\s*([^\r\n/\\]+)", file.read_text("latin-1"))
         return [
             file,
-            *sorted({p for name in listed if (p := file.parent / name.strip()).is_file()}),
+            *sorted({p for name in listed if is_plain(p := file.parent / name.strip())}),
         ]
     return [file]
 
 
-def _begins_as_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return claims.is_dicom(file.read(132))
-
-
 def _heads(path: Path, text: bytes) -> bool:
     """Whether a DICOM file's head holds the text."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
+    head = _head(path)
     return bool(text) and claims.is_dicom(head) and text in head
+
+
+def _head(path: Path) -> bytes:
+    """How a file beside a slide begins; nothing of one that we may not read, nor OpenSlide."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except PermissionError:
+        return b""
 
 
 def _is_tiff(path: Path) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from napari_wsiseg.documents import UnreadableError, open_plain
 from napari_wsiseg.errors import SlideError, reason
 from napari_wsiseg.slides.claims import sakura, zeiss
-from napari_wsiseg.slides.claims.beside import below, check_plain
+from napari_wsiseg.slides.claims.beside import below, is_plain
 from napari_wsiseg.slides.claims.dicom import check_instance, is_dicom
 from napari_wsiseg.slides.claims.ini import groups_of
 from napari_wsiseg.slides.claims.mirax import check_mirax
@@ -59,11 +60,12 @@ def check(file: Path) -> None:
 def _check_series(folder: Path) -> None:
     """Of DICOM, OpenSlide opens every file in the folder."""
     for path in folder.iterdir():
-        check_plain(path)
-        if path.is_file():
-            with path.open("rb") as file:
-                if is_dicom(file.read(132)):
-                    check_instance(file, _MOST_PIXELS, _MOST_TILES)
+        if not is_plain(path):
+            continue
+        # What we may not read beside the slide OpenSlide leaves alone.
+        with suppress(PermissionError), path.open("rb") as file:
+            if is_dicom(file.read(132)):
+                check_instance(file, _MOST_PIXELS, _MOST_TILES)
 
 
 def _check_vms(file: Path, head: bytes) -> None:
@@ -71,8 +73,7 @@ def _check_vms(file: Path, head: bytes) -> None:
     for values in groups_of(head).values():
         for name in values.values():
             path = below(file.parent, name)
-            check_plain(path)
-            if path.is_file():
+            if is_plain(path):
                 _check_jpeg(path)
 
 

@@ -13,17 +13,18 @@ def below(folder: Path, name: str) -> Path:
     return folder / name.strip().lstrip("/").replace("\0", "")
 
 
-def check_plain(path: Path) -> None:
-    """Refuse a pipe or a device, which OpenSlide would wait for; what is not there, it tells.
+def is_plain(path: Path) -> bool:
+    """Whether a plain file is there; what is not, OpenSlide tells.
 
     Raises
     ------
     SlideError
-        With the reason alone.
+        With the reason alone, where it is a pipe or a device, which OpenSlide would wait for.
     """
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        return
+        return False
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise SlideError(f"{path.name} is a pipe or a device, where a plain file is needed")
+    return stat.S_ISREG(mode)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_wsiseg.documents import open_plain, read_bounded
 from napari_wsiseg.errors import SlideError, shown
-from napari_wsiseg.slides.claims.beside import below, check_plain
+from napari_wsiseg.slides.claims.beside import below, is_plain
 from napari_wsiseg.slides.claims.ini import groups_of, number
 
 _LARGEST_TEXT = 2**20
@@ -57,9 +57,8 @@ def check_mirax(file: Path) -> None:
     count = _within(names, "FILE_COUNT", 1, _MOST_FILES)
     files = [below(folder, names.get(f"FILE_{index}", "")) for index in range(count)]
     index = below(folder, layers.get("INDEXFILE", ""))
-    for one in (index, *files):
-        check_plain(one)
-    if not index.is_file():
+    are_plain = {one: is_plain(one) for one in (index, *files)}
+    if not are_plain[index]:
         return
     places = _places(
         index,
@@ -138,7 +137,7 @@ def _places(
     expected = count * _PLACE.itemsize
     if not 0 <= which < len(files) or not 0 <= size <= 2 * expected + 2**16:
         raise SlideError("it is damaged: the list of places is longer than its images")
-    if not files[which].is_file():
+    if not is_plain(files[which]):
         return None
     with files[which].open("rb") as file:
         file.seek(max(start, 0))
