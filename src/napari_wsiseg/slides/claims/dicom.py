@@ -140,7 +140,7 @@ class _Walk:
             elif depth == 0 and length <= _LONGEST:
                 self.values[tag] = (
                     self._take(length, end).strip(b"\0 ")
-                    if kind in (b"UI", b"CS", b"IS")
+                    if kind in _TEXTS
                     else self._take(length, end)
                 )
             elif self._file.tell() + length > end:
