@@ -255,6 +255,13 @@ def test_header_of_a_dicom(changes, match, opened, tmp_path):
         check(tmp_path / "a" / opened)
 
 
+def test_a_dicom_file_in_another_syntax_is_left_alone(tmp_path):
+    """What is none of OpenSlide's stands beside a series, and its header is read otherwise."""
+    vendors.dicom(tmp_path / "a", jpeg=False)
+    put(tmp_path / "a/0.dcm", (b"10008.1.2.1\0", b"10008.1.2.2\0"), *DICOM["no kind"][0])
+    check(tmp_path / "a/1.dcm")
+
+
 ENDLESS = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c"
 HEADER = (
     f"UPDATE t SET data = x'{struct.pack('<5I', 46341, 64, 64, 0, 1).hex()}' WHERE id = 'Header'"

@@ -62,7 +62,7 @@ def check_instance(file: BinaryIO, most_pixels: int, most_tiles: int) -> None:
         walk.pass_over()
     except SlideError:
         # Another file beside a slide, which OpenSlide leaves alone.
-        if values.get(_CLASS) != _SLIDE:
+        if values.get(_CLASS) != _SLIDE or values.get(_SYNTAX, _SYNTAXES[0]) not in _SYNTAXES:
             return
         raise
     if values.get(_CLASS) != _SLIDE or values.get(_SYNTAX) not in _SYNTAXES:
