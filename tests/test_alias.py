@@ -11,18 +11,11 @@ import tifffile
 from PIL import Image
 
 import napari_wsiseg as ws
+from export_files import EXPORTS
 from napari_wsiseg.errors import SlideWarning
 
 STEM = "ACC-2031-77"
 ALIAS = "case 7"
-FORMATS = {
-    "geojson": "x.geojson",
-    "ome-tiff": "x.ome.tif",
-    "ome-zarr": "x.ome.zarr",
-    "annotation-store": "x.db",
-    "csv": "x.csv",
-    "png": "x.png",
-}
 # What scanners write into their files besides pixels, and what must not travel.
 SECRETS = ("BARCODE-8812", "Doe^Jane", "1961:03:11", "11/03/61", "SCANNER-SN-55")
 APERIO = (
@@ -76,7 +69,7 @@ def made(tmp_path_factory):
     exports = work / "exports"
     exports.mkdir()
     with ws.ProbabilityMap.open(result) as pm:
-        for form, name in FORMATS.items():
+        for form, name in EXPORTS.items():
             options = {"slide": slide} if form == "png" else {}
             ws.export(pm, exports / name, form, **options)
     return folder, work, told

@@ -23,6 +23,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import napari_wsiseg as ws
+from export_files import EXPORTS
 from napari_wsiseg.cli.app import run as run_cli
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import DecisionRule, correct, save_preset
@@ -89,14 +90,6 @@ def write_zarr(path):
     group.attrs["patient"] = f"{MARK} 1961"
 
 
-EXPORTS = {
-    "geojson": "x.geojson",
-    "ome-tiff": "x.ome.tif",
-    "ome-zarr": "x.ome.zarr",
-    "annotation-store": "x.db",
-    "csv": "x.csv",
-    "png": "x.png",
-}
 KINDS = {
     "a.svs": lambda path: write_tiff(path, APERIO),
     "a.tif": lambda path: write_tiff(path, f"{MARK} 1961"),
