@@ -169,7 +169,6 @@ class MapWriter:
         self._drop_rows()
         settled = {tuple(p) for p in self._grid.patches_for(~unfinished).tolist()}
         self._failed = FailedList(p for p in self._failed.patches if (p.row, p.column) in settled)
-        self._state = replace(self._state, failed_patches=self._failed.patches)
         self._chunks = chunks.copy()
         self._pyramid.begin(self._chunks, self._home.recorded())
         self._next = self._final = 0
@@ -257,7 +256,6 @@ class MapWriter:
             If there are more than a result can list; those are not listed.
         """
         self._failed.add(patches)
-        self._state = replace(self._state, failed_patches=self._failed.patches)
 
     def warn(self, sentence: str) -> None:
         """Keep a sentence for the user."""
@@ -376,8 +374,12 @@ class MapWriter:
         return region.clipped(self._grid.map_size)
 
     def _stamped(self) -> State:
-        """The state, and whether anything went to disk for want of memory."""
-        return replace(self._state, spilled=self._state.spilled or self._workspace.spilled)
+        """The state, with the patches that failed and whether anything went to disk."""
+        return replace(
+            self._state,
+            failed_patches=self._failed.patches,
+            spilled=self._state.spilled or self._workspace.spilled,
+        )
 
     def _drop_rows(self) -> None:
         for row in self._rows.values():
