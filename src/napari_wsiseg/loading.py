@@ -112,6 +112,10 @@ class PatchLoader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stop the threads, and drop what they read; a second call does nothing."""
         self._thread.end()
         self._blocks.close()
 

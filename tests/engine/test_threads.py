@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import gc
+import itertools
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,14 +25,17 @@ from engine.engine_cases import PositionModel, picture, slide_of
 from napari_wsiseg import loading
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine import fields, run, segment
+from napari_wsiseg.engine.beside import Beside
 from napari_wsiseg.errors import InferenceError, StoreError, WsisegError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.loading import PatchLoader
 from napari_wsiseg.merge import RowMerger
 from napari_wsiseg.slides import Slide
 from napari_wsiseg.store import MapWriter, ProbabilityMap, lock
 from napari_wsiseg.store.chunks import ChunkWriter
 from napari_wsiseg.store.files import DurableFolder
+from napari_wsiseg.threads import Background
 
 PIXELS = picture(96, 40)
 # Zarr has a loop of its own, and threads for it: both outlive every use of it.
@@ -207,22 +212,53 @@ def test_an_interrupt_while_a_thread_begins_leaves_none(
     run(job, slide_of(PIXELS), Model()).close()
 
 
-def test_an_interrupt_as_the_writing_is_to_end_leaves_no_lock(job: SegmentationJob) -> None:
-    """At the moment at which the call begins, before it could do anything."""
+_ENDS = [
+    function.__code__
+    for function in (
+        PatchLoader.__exit__,
+        PatchLoader.end,
+        Beside.__exit__,
+        Beside.end,
+        Background.end,
+        Background._stop_and_wait,
+        MapWriter.close,
+    )
+]
 
-    def strike(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code is MapWriter.close.__code__:
+
+def test_an_interrupt_as_a_stage_is_to_end_leaves_nothing(job: SegmentationJob) -> None:
+    """At the moment at which a call begins, before it could do anything; at each such call."""
+    struck = []
+
+    def strike_at(number: int) -> Callable[[FrameType, str, object], None]:
+        left = number
+
+        def strike(frame: FrameType, event: str, _: object) -> None:
+            nonlocal left
+            left -= event == "call" and frame.f_code in _ENDS
+            if left == 0:
+                sys.setprofile(None)
+                struck.append(frame.f_code)
+                raise KeyboardInterrupt
+
+        return strike
+
+    for number in itertools.count(1):
+        sys.setprofile(strike_at(number))
+        try:
+            result = run(job, slide_of(PIXELS), Model())
+        except KeyboardInterrupt:
+            assert not [t.name for t in threading.enumerate() if t.name.startswith("wsiseg")]
+            assert not lock._held
+        else:
+            break
+        finally:
             sys.setprofile(None)
-            raise KeyboardInterrupt
-
-    sys.setprofile(strike)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run(job, slide_of(PIXELS), Model())
-    finally:
-        sys.setprofile(None)
-    with run(job, slide_of(PIXELS), Model()) as result:
-        assert result.status == "complete"
+        with run(job, slide_of(PIXELS), Model()) as mended:
+            assert mended.status == "complete"
+        shutil.rmtree(job.output)  # type: ignore[arg-type]
+    result.close()
+    assert set(struck) == set(_ENDS)
 
 
 def test_two_runs_go_on_beside_each_other(job: SegmentationJob) -> None:

@@ -58,12 +58,15 @@ class Beside(Generic[T]):
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if self._thread is None:
-            return
         earlier = None if self._ended.empty() else self._ended.get()
-        self._thread.end()
+        self.end()
         if earlier is not None and isinstance(error, Exception):
             raise earlier
+
+    def end(self) -> None:
+        """Wait until what was begun has ended, and end the thread; a second call does nothing."""
+        if self._thread is not None:
+            self._thread.end()
 
     def _run(self) -> None:
         while self._run_one():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from itertools import chain
+from typing import TypeVar
 
 from napari_wsiseg.config import SegmentationJob
 from napari_wsiseg.engine.beside import Beside
@@ -41,6 +42,8 @@ from napari_wsiseg.store import (
 from napari_wsiseg.store.lock import check_unwritten
 from napari_wsiseg.store.state import Status
 
+S = TypeVar("S", PatchLoader, Beside[Prediction])
+
 
 def run(
     job: SegmentationJob,
@@ -68,10 +71,13 @@ def run(
         As `segment` does.
     """
     result = None
-    # Closed by whatever ends it: a trace of an interrupt would keep its threads alive.
-    with closing(segment(job, slide, model, tissue)) as steps:
+    steps = segment(job, slide, model, tissue)
+    try:
         for progress in steps:
             result = progress.result
+    finally:
+        # A trace of an interrupt would keep its threads alive.
+        steps.close()
     assert result is not None  # noqa: S101 - `segment` yields at least its end
     return result
 
@@ -149,6 +155,7 @@ class _Run:
         self._predictor = Predictor(
             self._place.replicas, plan.grid.patch_output, plan.batch_size, self._place.ahead
         )
+        self._stages: list[PatchLoader | Beside[Prediction]] = []
         self._clock = Clock()
         self._done = 0
         self._rows_done = 0
@@ -165,7 +172,7 @@ class _Run:
             self._chunks = plan.wanted & unfinished
             self._rows = int(self._chunks.any(1).sum())
             self._patches = plan.grid.patches_for(self._chunks)
-            with self._loader() as loader:
+            with self._staged(self._loader()) as loader:
                 predictions = self._predictor(self._batches(loader))
                 # The first answer is checked before there is an output to spoil.
                 first = next(predictions, None)
@@ -190,14 +197,27 @@ class _Run:
                 "memory_threshold or batch_size, or close other programs, and run it on."
             ) from error
         finally:
-            if writer is not None:
-                try:
-                    writer.close(status)
-                except KeyboardInterrupt:
-                    # It may have come before the writer had the word: nobody else would close it.
-                    writer.close(status)
-                    raise
+            try:
+                self._end(writer, status)
+            except KeyboardInterrupt:
+                # It may have come before a stage had the word: nobody else would end it.
+                self._end(writer, status)
+                raise
         yield self._progress("done")
+
+    def _staged(self, stage: S) -> S:
+        """A stage that ends with the run, wherever an interrupt strikes."""
+        self._stages.append(stage)
+        return stage
+
+    def _end(self, writer: MapWriter | None, status: Status) -> None:
+        """End every stage, also one whose own end was interrupted before it began."""
+        try:
+            for stage in self._stages:
+                stage.end()
+        finally:
+            if writer is not None:
+                writer.close(status)
 
     def _resumed(self, identity: dict[str, object]) -> MapWriter | None:
         """The writer of the output that is there, or None where there is to be a new one."""
@@ -276,7 +296,8 @@ class _Run:
             self._workspace.watch()
 
         # GPUs are at work beside this as it is.
-        with closing(merger), Beside(merge, in_thread=not self._place.ahead) as merging:
+        beside = self._staged(Beside(merge, in_thread=not self._place.ahead))
+        with closing(merger), beside as merging:
             for prediction in chain([first], predictions):
                 if prediction.failed:
                     for words in left_out.add(prediction.failed):

@@ -81,7 +81,6 @@ class MapWriter:
         self._error: BaseException | None = None
         self._closed = False
         self._thread = Background(self._work, partial(self._orders.put, None), "wsiseg-map-writer")
-        self._thread.start()
 
     @classmethod
     def create(
@@ -117,10 +116,10 @@ class MapWriter:
         if target is None:
             memory = create_memory(layout, info, tissue)
             arrays = open_arrays(memory.store, layout, has_tissue=tissue is not None)
-            return cls(ProbabilityMap(layout, info, arrays, memory), memory, workspace)
+            return cls(ProbabilityMap(layout, info, arrays, memory), memory, workspace).started()
         folder = create_folder(target, layout, info, tissue, overwrite=overwrite)
         try:
-            return cls(ProbabilityMap.open(target), folder, workspace)
+            return cls(ProbabilityMap.open(target), folder, workspace).started()
         except BaseException:
             folder.leave()
             raise
@@ -142,7 +141,7 @@ class MapWriter:
             map_ = ProbabilityMap.open(target)
             mend(folder, map_)
             folder.set_state(replace(folder.state(), status="running"))
-            return cls(map_, folder, workspace)
+            return cls(map_, folder, workspace).started()
         except BaseException:
             folder.leave()
             raise
@@ -265,7 +264,7 @@ class MapWriter:
     def close(self, status: Status = "complete") -> None:
         """End writing: rows whose pixels have all come are recorded, one in progress is lost.
 
-        Where writing has failed the status is "failed". A second call does nothing. An interrupt
+        Where writing has failed the status is "failed". A second call changes nothing. An interrupt
         is raised when the writing has ended; at a second one it goes on without the caller.
 
         Raises
@@ -273,13 +272,17 @@ class MapWriter:
         StoreError
             If `status` is "complete" and writing has failed.
         """
-        if self._closed:
-            return
-        self._orders.put(status)
-        self._closed = True
+        if not self._closed:
+            self._orders.put(status)
+            self._closed = True
         self._thread.end()
         if status == "complete":
             self._raise_error()
+
+    def started(self) -> Self:
+        """Itself, at work; apart, as an interrupt of `__init__` would leave a thread to nobody."""
+        self._thread.start()
+        return self
 
     def _row_of(self, number: int) -> RunRow | None:
         """A chunk row to be filled; None where the run has no chunk in it."""
