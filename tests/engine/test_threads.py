@@ -311,7 +311,7 @@ def test_a_disk_that_fails_ends_the_run_within_a_row_of_patches(
         def predict(self, patches: torch.Tensor) -> torch.Tensor:
             if len(self.calls) == 4 * across + 5:  # in the third row: the first is being written
                 pause = threading.Event()
-                while writers[0]._error is None:
+                while writers[0]._recorder._error is None:
                     pause.wait(0.001)
             self.late += len(self.calls) > 4 * across + 5
             return super().predict(patches)

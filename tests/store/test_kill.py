@@ -164,7 +164,7 @@ def test_the_first_error_reaches_whoever_goes_on(tmp_path, monkeypatch):
     def broken(*_):
         raise ValueError("first cause")
 
-    monkeypatch.setattr(writer._pyramid, "update", broken)
+    monkeypatch.setattr(writer._recorder._pyramid, "update", broken)
     with pytest.raises(StoreError, match="first cause"):
         run(writer, truth, writer.unfinished)
     with pytest.raises(StoreError, match="first cause"):

@@ -15,6 +15,7 @@ from napari_wsiseg.errors import StoreError
 from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.messages import Band, FailedPatch
 from napari_wsiseg.store import MapWriter, ProbabilityMap
+from napari_wsiseg.store.recorder import Recorder
 from store.helpers import INFO, Truth, assert_holds, layout_of, run, workspace
 
 
@@ -131,8 +132,10 @@ def test_a_row_in_progress_is_lost_and_the_finished_ones_stay(tmp_path):
     assert_holds(writer.map, truth.within(layout, finished))
 
 
-@pytest.mark.parametrize("place", ["_row_of", "_hand_over", "_wait_for_rows"])
-def test_an_interrupt_loses_no_row_whose_pixels_have_all_come(tmp_path, monkeypatch, place):
+@pytest.mark.parametrize(
+    ("owner", "name"), [(MapWriter, "_row_of"), (Recorder, "hand_over"), (Recorder, "wait")]
+)
+def test_an_interrupt_loses_no_row_whose_pixels_have_all_come(tmp_path, monkeypatch, owner, name):
     """It strikes while a row is handed over, and while an earlier one is waited for."""
     layout = layout_of((12, 9))
     truth = Truth.random(layout, 0)
@@ -147,7 +150,7 @@ def test_an_interrupt_loses_no_row_whose_pixels_have_all_come(tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, place, interrupt)
+        patch.setattr(owner, name, interrupt)
         with suppress(KeyboardInterrupt):
             writer.advance(9)
     assert calls

@@ -6,14 +6,17 @@ Knows no file and no other level.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.geometry import Region
 from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import Band
 from napari_wsiseg.reduce import covered_mean
+from napari_wsiseg.store.layout import MapLayout
 from napari_wsiseg.store.pyramid import Window
 
 # Rows that are quantised at once: the float32 between stays in the processor's cache.
@@ -38,6 +41,19 @@ class RunRow:
     columns: tuple[int, ...]
     window: Window
 
+    @classmethod
+    def begun(
+        cls, row: int, columns: tuple[int, ...], layout: MapLayout, workspace: Workspace
+    ) -> Self:
+        """An empty one, of a map's layout; the workspace gives the window's buffers."""
+        region = _stored(layout.grid, row, columns[0], columns[-1] + 1)
+        return cls(row, columns, Window.take(workspace, region, layout.classes, layout.dtype))
+
+    def covered(self, grid: PatchGrid) -> list[Region]:
+        """Map pixels of those of its chunks in which anything is covered."""
+        regions = [_stored(grid, self.row, column, column + 1) for column in self.columns]
+        return [region for region in regions if self.window.cut(region)[1].any()]
+
     def fill(self, band: Band, grid: PatchGrid) -> None:
         """Copy a band's part, chunk by chunk; what lies in no chunk of the run is left."""
         scale = grid.scale
@@ -57,6 +73,13 @@ class RunRow:
             values, covered = self.window.cut(_coarser(canvas, scale))
             covered[...] = coverage
             _store(probabilities, values)
+
+
+def _stored(grid: PatchGrid, row: int, first: int, end: int) -> Region:
+    """Map pixels of the chunks [first, end) of a chunk row."""
+    chunk = grid.chunk
+    region = Region.from_bounds(row * chunk, first * chunk, (row + 1) * chunk, end * chunk)
+    return region.clipped(grid.map_size)
 
 
 def _coarser(region: Region, scale: int) -> Region:
