@@ -34,7 +34,7 @@ from virtual import TrivialModel, VirtualSlide
 import napari_wsiseg as ws
 from models.deterministic_weights import deterministic_state_dict
 from napari_wsiseg.config import SegmentationJob
-from napari_wsiseg.engine import RunPlan, plan, segment
+from napari_wsiseg.engine import RunPlan, plan, segment, stages
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.messages import Band
@@ -365,9 +365,8 @@ def _own_function(frame: FrameType | None) -> str:
 
 def out_of_memory(bench: Bench) -> None:
     """A batch far too large for the memory that torch is allowed: it is halved, the map stays."""
-    engine = sys.modules["napari_wsiseg.engine.run"]
     predictors = []
-    plain = engine.Predictor
+    plain = stages.Predictor
 
     class Noting(plain):  # type: ignore[misc, valid-type]
         def __init__(self, *arguments: object) -> None:
@@ -378,14 +377,14 @@ def out_of_memory(bench: Bench) -> None:
     total = torch.cuda.get_device_properties(0).total_memory
     job = {"resolution": "baseline 1.0", **OWN}
     _, expected = bench.run(slide, model, batch_size=4, **job)
-    engine.Predictor = Noting
+    stages.Predictor = Noting
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(6e9 / total, 1.0))
     try:
         rows, result = bench.run(slide, model, batch_size=64, **job)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-        engine.Predictor = plain
+        stages.Predictor = plain
     bench.found["out of memory"] = {
         "asked for": rows["batch"],
         "ended with": predictors[0].batch_size,

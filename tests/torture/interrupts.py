@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -23,7 +22,7 @@ from typing import Literal
 import numpy as np
 import zarr
 
-from napari_wsiseg.engine import plan, segment
+from napari_wsiseg.engine import plan, segment, stages
 from napari_wsiseg.models.gpu import GpuPlace
 from napari_wsiseg.store import MapWriter, ProbabilityMap, lock
 from torture.runs import job_of, model, processes
@@ -131,8 +130,7 @@ def _work(strike: Strike, slide: Path, output: Path, told: Connection) -> None:
     zarr.create_group(zarr.storage.MemoryStore())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if strike.merging != "aside":
-        # The package's `run` is the function of that name.
-        import_module("napari_wsiseg.engine.run").place_for = _gpus_way  # type: ignore[attr-defined]
+        stages.place_for = _gpus_way  # type: ignore[assignment]
     begun = _noted_writers()
     outcome, rows = Outcome(), 0
     start = time.perf_counter()
