@@ -21,7 +21,8 @@ from napari_wsiseg.geometry import Region, Size
 from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.slides import Slide, open_slide
 from napari_wsiseg.store import ProbabilityMap, create
-from napari_wsiseg.store.lock import LOCKS, Owner
+from napari_wsiseg.store.lock import LOCKS
+from napari_wsiseg.store.owner import Owner
 
 PIXELS = picture(64, 40)
 TISSUE = np.arange(64 * 40).reshape(64, 40) > 500

@@ -31,7 +31,7 @@ from napari_wsiseg.models.stains import StainVectors
 from napari_wsiseg.models.weights import read_state_dict
 from napari_wsiseg.regions import read_geojson, read_outlines
 from napari_wsiseg.slides import READERS
-from napari_wsiseg.store.lock import Owner
+from napari_wsiseg.store.owner import Owner
 from napari_wsiseg.tissue import load_tissue
 
 Spoil = Callable[[bytes, Random], bytes]

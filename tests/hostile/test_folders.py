@@ -27,7 +27,8 @@ from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.slides import zarr_chunks
 from napari_wsiseg.slides.zarr_chunks import bounded
 from napari_wsiseg.slides.zarr_files import PlainFiles
-from napari_wsiseg.store.lock import Owner, is_written
+from napari_wsiseg.store.lock import is_written
+from napari_wsiseg.store.owner import Owner
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pipes, devices and links there")
 MODEL = PositionModel(Size(20, 20), Size(20, 20), Size(20, 20))

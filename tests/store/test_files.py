@@ -22,7 +22,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("replace", "unlink"):
         monkeypatch.setattr(Path, name, _refusing(getattr(Path, name), refused))
     monkeypatch.setattr(files, "_READERS_HOLD", True)
-    monkeypatch.setattr(files, "_BETWEEN", 0)
+    monkeypatch.setattr(files, "BETWEEN", 0)
     return refused
 
 

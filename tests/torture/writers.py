@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from napari_wsiseg.store import ProbabilityMap
-from napari_wsiseg.store.lock import LOCKS, Owner
+from napari_wsiseg.store.lock import LOCKS
+from napari_wsiseg.store.owner import Owner
 from torture.runs import Run
 from torture.trials import OUTPUT, Bench, LostError, Tally, check
 

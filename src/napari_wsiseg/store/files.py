@@ -33,9 +33,10 @@ else:
 PARTIAL = ".partial"
 """How the names of files and folders end that are not finished."""
 
+ATTEMPTS, BETWEEN = 20, 0.05
+"""How often, and after how many seconds again, what another process holds is tried."""
 
 _SYNCS = 16
-_ATTEMPTS, _BETWEEN = 20, 0.05
 _READERS_HOLD = os.name == "nt"
 """Whether a file keeps its name as long as somebody reads it, as on Windows."""
 
@@ -136,7 +137,7 @@ def remove_partial(partial: Path, looks: int = 1) -> None:
     row find nothing.
     """
     quiet = 0
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         left = list(partial.parent.glob(f"{glob.escape(partial.name)}*"))
         quiet = 0 if left else quiet + 1
         if quiet == looks:
@@ -146,16 +147,16 @@ def remove_partial(partial: Path, looks: int = 1) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        time.sleep(_BETWEEN)
+        time.sleep(BETWEEN)
 
 
 def once_read(act: Callable[[], object]) -> None:
     """Rename over a file, or remove it, when no viewer reads it any more."""
-    for _ in range(_ATTEMPTS if _READERS_HOLD else 0):
+    for _ in range(ATTEMPTS if _READERS_HOLD else 0):
         try:
             act()
         except PermissionError:
-            time.sleep(_BETWEEN)
+            time.sleep(BETWEEN)
         else:
             return
     act()

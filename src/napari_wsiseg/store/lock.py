@@ -2,8 +2,9 @@
 
 A lock is a file in the folder `lock` that is named after its owner: process, time at
 which that began, host. Creating it is atomic, and nobody ever has to take over or
-rewrite another's: whoever comes second sees the first's file and withdraws. (Two who
-come at the very same moment may both withdraw, never both stay.) Knows no map.
+rewrite another's: whoever comes second sees the first's file and withdraws. Of two who
+come at the very same moment and see each other, one withdraws at once and the other waits
+for that, by their names. Knows no map.
 
 Whether an owner lives is told by its process, and, where files can be held, by its file: the
 system holds that as long as the process lives, also one that is not to be seen from here, as in
@@ -13,81 +14,27 @@ another container of the same host name.
 from __future__ import annotations
 
 import os
-import platform
-import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Self
 
-import psutil
-
 from napari_wsiseg.errors import StoreError
-from napari_wsiseg.store.files import naming
+from napari_wsiseg.store.files import ATTEMPTS, BETWEEN, naming
+from napari_wsiseg.store.owner import Owner
 
 if sys.platform != "win32":
     import fcntl
 
 LOCKS = "lock"
 
-# The start of a process is told from the boot time, which a clock that is set moves a bit.
-_CLOCK_TOLERANCE = 3.0
-_ATTEMPTS, _BETWEEN = 20, 0.05
-_NAME = re.compile(r"(?P<pid>\d+)_(?P<started>\d+\.\d+)_(?P<host>.+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A process that writes, or wrote, a result."""
-
-    pid: int
-    started: float
-    host: str
-
-    @classmethod
-    def this(cls) -> Self:
-        """The process that we are."""
-        return cls(os.getpid(), round(psutil.Process().create_time(), 2), _host())
-
-    @classmethod
-    def named(cls, name: str) -> Self | None:
-        """The owner that has this `name`, or None where it is nobody's."""
-        match = _NAME.fullmatch(name)
-        if match is None:
-            return None
-        return cls(int(match["pid"]), float(match["started"]), match["host"])
-
-    @property
-    def name(self) -> str:
-        """The name of its lock file."""
-        return f"{self.pid}_{self.started:.2f}_{self.host}"
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it runs, or ran, on this machine."""
-        return self.host == _host()
-
-    @property
-    def lives(self) -> bool:
-        """Whether its process is there; one on another machine counts as alive."""
-        if not self.is_here:
-            return True
-        try:
-            process = psutil.Process(self.pid)
-            started, status = process.create_time(), process.status()
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.AccessDenied:
-            return True
-        return abs(started - self.started) < _CLOCK_TOLERANCE and status != psutil.STATUS_ZOMBIE
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9.-]", "-", platform.node()) or "unknown"
+# How often one who waits looks whether the other, who came at the same moment, has withdrawn.
+_PATIENCE = 5
 
 
 def owners(folder: Path) -> Iterator[Owner]:
@@ -134,49 +81,79 @@ def _writers(folder: Path) -> Iterator[Owner]:
             yield owner
 
 
-_held: dict[tuple[int, int], int | None] = {}
+_held: dict[tuple[int, int], FileIO | None] = {}
 """The files of our locks, and what keeps each locked."""
 
-_holding = threading.Lock()
+_taking = threading.Lock()
+"""Held from making a lock's file until it is among those; giving one back waits for nobody."""
 
 
 def _leave_to_parent() -> None:
     """A forked child is no writer, and must not keep its parent's locks when that dies."""
-    global _holding  # noqa: PLW0603 - another thread of the parent may have held it
-    _holding = threading.Lock()
-    for descriptor in _held.values():
-        if descriptor is not None:
-            os.close(descriptor)
+    for file in _held.values():
+        if file is not None:
+            file.close()
     _held.clear()
+    _taking.release()
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(
+        before=_taking.acquire,
+        after_in_parent=_taking.release,
+        after_in_child=_leave_to_parent,
+    )
 
 
-def _made(path: Path) -> int | None:
-    """Make a file that nobody else has, and lock it until this descriptor is closed, or we die."""
-    if path.is_symlink():
-        raise StoreError(
-            f"{path} is a link, where a lock of ours would be; remove it if nobody writes "
-            f"{path.parent.parent.name}."
-        )
-    # Somebody may put a link there just now: what it leads to is not ours.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    if sys.platform == "win32":
-        os.close(descriptor)
-        return None  # a folder that holds an open file could not be renamed
-    for _ in range(_ATTEMPTS):
+def _made(path: Path) -> FileIO | None:
+    """Make a file that nobody else has, and lock it until that is closed, or we die.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+    StoreError
+        If another process keeps hold of it.
+    """
+    while True:
+        path.parent.mkdir(exist_ok=True)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            made = FileIO(path, "x")  # never through a link
+        except FileExistsError:
+            if _file_of(path) in _held:
+                raise _refusal(path.parent.parent, Owner.this()) from None
+            path.unlink(missing_ok=True)  # one that we could not remove
+            continue
+        except FileNotFoundError:
+            continue  # another writer has just left, and taken the folder with it
+        try:
+            if sys.platform == "win32":
+                made.close()
+                return None  # a folder that holds an open file could not be renamed
+            _keep_locked(made, path)
+            # Until then it was to be taken for that of one who died.
+            if _number_of(os.fstat(made.fileno())) == _file_of(path):
+                return made
+        except BaseException:
+            made.close()
+            raise
+        made.close()
+
+
+def _keep_locked(file: FileIO, path: Path) -> None:
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(_BETWEEN)  # somebody looks at it
-        # Network drives may know no locks: there the process has to do.
+            time.sleep(BETWEEN)  # somebody looks at it
         except OSError:
-            break
+            return  # network drives may know no locks: there the process has to do
         else:
-            break
-    return descriptor
+            return
+    raise StoreError(
+        f"{path.parent.parent} cannot be locked for writing: another process keeps hold of "
+        f"{path}; run again."
+    )
 
 
 def _is_locked(path: Path) -> bool:
@@ -202,9 +179,12 @@ def _is_locked(path: Path) -> bool:
 def _file_of(path: Path) -> tuple[int, int] | None:
     """What stays the same of a file when its folder is renamed."""
     try:
-        found = path.lstat()
+        return _number_of(path.lstat())
     except OSError:
         return None
+
+
+def _number_of(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
@@ -236,19 +216,20 @@ class WriterLock:
             If a living process holds it, or the folder cannot be written to.
         """
         owner = Owner.this()
-        if (folder / LOCKS).is_symlink():
-            raise StoreError(
-                f"{folder / LOCKS} is a link, where a folder is needed; remove it if nobody writes "
-                f"{folder.name}."
-            )
-        with naming(folder / LOCKS / owner.name):
-            lock = cls(folder, owner, _take(folder, owner))
+        path = folder / LOCKS / owner.name
+        _check_no_link(path)
+        file = None
         try:
+            with _taking, naming(path):
+                made = _made(path)
+                file = _file_of(path) if made is None else _number_of(os.fstat(made.fileno()))
+                if file is not None:
+                    _held[file] = made
             _sweep_others(folder, owner)
+            return cls(folder, owner, _checked(path, file))
         except BaseException:
-            lock.release()
+            _give_back(path, file)
             raise
-        return lock
 
     @property
     def is_held(self) -> bool:
@@ -259,45 +240,70 @@ class WriterLock:
         """The same lock after its result was renamed to `folder`."""
         return WriterLock(folder, self.owner, self.file)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it is the lock of what has the folder's name now."""
+        return _file_of(self.folder / LOCKS / self.owner.name) == self.file
+
     def release(self) -> None:
         """Give the lock back; a second call does nothing, nor does one in a forked child."""
-        path = self.folder / LOCKS / self.owner.name
-        with _holding, suppress(OSError):
-            if self.file not in _held:
-                return
-            descriptor = _held.pop(self.file)
-            if descriptor is not None:
-                os.close(descriptor)
-            # Where a result was replaced, another lock of ours has that name by now.
-            if _file_of(path) == self.file:
-                path.unlink()
-                path.parent.rmdir()
+        if self.is_held:
+            _give_back(self.folder / LOCKS / self.owner.name, self.file)
 
 
-def _take(folder: Path, owner: Owner) -> tuple[int, int]:
-    """Make our lock's file, or take back one that we could not remove; which file it is."""
-    path = folder / LOCKS / owner.name
-    while True:
-        with _holding:
-            if _file_of(path) in _held:
-                raise _refusal(folder, owner)
-            path.parent.mkdir(exist_ok=True)
-            # Another writer may just have left, and taken the folder with it.
-            with suppress(FileNotFoundError):
-                descriptor = _made(path)
-                if (file := _file_of(path)) is not None:
-                    _held[file] = descriptor
-                    return file
+def _check_no_link(path: Path) -> None:
+    """Make sure that a lock's file is made where its name says."""
+    for link, what in ((path.parent, "a folder is needed"), (path, "a lock of ours would be")):
+        if link.is_symlink():
+            raise StoreError(
+                f"{link} is a link, where {what}; remove it if nobody writes "
+                f"{path.parent.parent.name}."
+            )
+
+
+def _give_back(path: Path, file: tuple[int, int] | None) -> None:
+    """Remove a lock of ours, and let go of it.
+
+    What was not known yet goes too. Where a result was replaced, another lock of ours has that
+    name by now, and stays.
+    """
+    found = _file_of(path)
+    if found == file or found not in _held:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+    if file is not None and (made := _held.pop(file, None)) is not None:
+        made.close()
+
+
+def _checked(path: Path, file: tuple[int, int] | None) -> tuple[int, int]:
+    """The file of our lock, if it is still there once we have looked for others.
+
+    Who replaced the result meanwhile could be overlooked: their lock was in another folder.
+    """
+    if file is None or _file_of(path) != file:
+        raise StoreError(f"{path.parent.parent} was just replaced by another process; run again.")
+    return file
 
 
 def _sweep_others(folder: Path, owner: Owner) -> None:
     """Remove the locks of dead processes; raises where one lives."""
     for other in set(owners(folder)) - {owner}:
-        if may_write(folder, other):
+        if _stays(folder, other, _PATIENCE if owner.name < other.name else 1):
             raise _refusal(folder, other)
         left = folder / LOCKS / other.name
         with naming(left):
             left.unlink(missing_ok=True)
+
+
+def _stays(folder: Path, other: Owner, looks: int) -> bool:
+    """Whether another who may write has not withdrawn after so many looks."""
+    for look in range(looks):
+        if look:
+            time.sleep(BETWEEN)
+        if not ((folder / LOCKS / other.name).exists() and may_write(folder, other)):
+            return False
+    return True
 
 
 def _refusal(folder: Path, owner: Owner) -> StoreError:
