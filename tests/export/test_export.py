@@ -9,7 +9,8 @@ import shutil
 import sqlite3
 import sys
 import uuid
-from contextlib import closing
+from contextlib import closing, nullcontext
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -30,7 +31,8 @@ from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.notice import RESEARCH_USE
 from napari_wsiseg.slides import open_slide
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
-from napari_wsiseg.store.lock import LOCKS, Owner, WriterLock, is_written
+from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written
+from napari_wsiseg.store.owner import Owner
 
 if sys.platform != "win32":
     import fcntl
@@ -185,11 +187,95 @@ def test_what_a_killed_export_left_goes_with_the_next_and_others_stay(tmp_path, 
 
 
 def test_one_that_is_written_stays(tmp_path, result):
-    first = export_steps(result, format="csv")
+    first = export_steps(result, format="csv", overwrite=True)
     next(first)
     export(result, format="csv")
     list(first)
     assert names_in(tmp_path) == ["slide.csv", "slide.ome.zarr"]
+
+
+def files_in(path):
+    files = [path] if path.is_file() else (found for found in path.rglob("*") if found.is_file())
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def made(path, kind):
+    """What somebody puts there while an export is written."""
+    if kind == "file":
+        path.write_text("thesis")
+    elif kind == "result":
+        map_of(values(), SOFTMAX, path=path).close()
+    else:
+        zarr.create_group(path, attributes={"napari_wsiseg": {"export": kind}})
+    return path
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("is_folder", [False, True])
+@pytest.mark.parametrize("kind", ["file", "result", "export"])
+def test_what_came_meanwhile_is_left_unless_it_may_be_replaced(
+    tmp_path, is_folder, overwrite, kind
+):
+    path = tmp_path / "a.ome.zarr"
+    replaced = overwrite and kind == ("export" if is_folder else "file")
+    with (
+        nullcontext() if replaced else pytest.raises(ExportError),
+        new_target(path, is_folder=is_folder, overwrite=overwrite) as partial,
+    ):
+        if is_folder:
+            partial.mkdir()
+        (partial / "zarr.json" if is_folder else partial).write_text("ours")
+        before = files_in(made(path, kind))
+    assert (files_in(path) != before) == replaced
+    assert names_in(tmp_path) == ["a.ome.zarr"]
+
+
+@pytest.mark.parametrize("kind", ["file", "result", "export"])
+def test_nor_is_a_folder_moved_that_came_at_the_last_moment(tmp_path, kind, monkeypatch):
+    path = tmp_path / "a.ome.zarr"
+    made(path, "export")
+    before, rename = [], Path.rename
+
+    def late(self, name):
+        monkeypatch.setattr(Path, "rename", rename)
+        shutil.rmtree(path)
+        before.append(files_in(made(path, kind)))
+        return rename(self, name)
+
+    def replace():
+        with new_target(path, is_folder=True, overwrite=True) as partial:
+            partial.mkdir()
+            (partial / "zarr.json").write_text("ours")
+            monkeypatch.setattr(Path, "rename", late)
+
+    with nullcontext() if kind == "export" else pytest.raises(ExportError, match="meanwhile"):
+        replace()
+    assert (files_in(path) == before[0]) == (kind != "export")
+    assert names_in(tmp_path) == ["a.ome.zarr"]
+
+
+def test_of_two_folders_at_the_very_last_moment_one_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.ome.zarr"
+    made(path, "export")
+    rename = Path.rename
+
+    def late(self, name):
+        moved = rename(self, name)
+        if self == path:
+            monkeypatch.setattr(Path, "rename", rename)
+            made(path, "another")
+        return moved
+
+    def replace():
+        with new_target(path, is_folder=True, overwrite=True) as partial:
+            partial.mkdir()
+            (partial / "zarr.json").write_text("ours")
+            monkeypatch.setattr(Path, "rename", late)
+
+    with pytest.raises(ExportError, match="meanwhile"):
+        replace()
+    assert zarr.open_group(path).attrs["napari_wsiseg"] == {"export": "another"}
+    assert names_in(tmp_path) == ["a.ome.zarr"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ from hypothesis import strategies as st
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store import MapWriter, ProbabilityMap, RunInfo, create, drafts, lock
 from napari_wsiseg.store import writer as writer_module
-from napari_wsiseg.store.lock import LOCKS, Owner, WriterLock, is_written
+from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written
+from napari_wsiseg.store.owner import Owner
 from store.helpers import INFO, Truth, assert_holds, layout_of, run, workspace
 
 LAYOUT = layout_of((9, 7))
@@ -171,27 +174,108 @@ def test_a_link_in_place_of_our_lock_is_not_followed(own_copy, tmp_path, is_ther
     MapWriter.resume(own_copy, INFO.identity, workspace()).close()
 
 
-@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no such flag there")
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_nor_is_one_that_is_put_there_just_now(own_copy, tmp_path, monkeypatch):
     link = own_copy / LOCKS / Owner.this().name
     link.parent.mkdir()
     link.symlink_to(tmp_path / "foreign")
     monkeypatch.setattr(Path, "is_symlink", lambda _: False)
-    with pytest.raises(StoreError, match="cannot be written"):
-        MapWriter.resume(own_copy, INFO.identity, workspace())
+    MapWriter.resume(own_copy, INFO.identity, workspace()).close()
     assert not (tmp_path / "foreign").exists()
 
 
+@contextmanager
+def looked_at(waits: int) -> Iterator[list[Path]]:
+    """Somebody looks at each lock's file as soon as it is there, and stops after so many waits."""
+    seen, looks = [], []
+
+    def made(path: Path, mode: str) -> io.FileIO:
+        file, look = io.FileIO(path, mode), path.open()
+        lock.fcntl.flock(look, lock.fcntl.LOCK_SH)
+        looks.extend([look.close, *[int] * (waits - 1)])
+        seen.append(path)
+        return file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lock, "FileIO", made)
+        patch.setattr(lock.time, "sleep", lambda _: looks.pop()())
+        yield seen
+        for end in looks:
+            end()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
-def test_a_lock_of_ours_that_somebody_looks_at_is_waited_for(own_copy, monkeypatch):
-    """Or one that an interrupt left locked in this process: never for ever."""
-    put_lock(own_copy, Owner.this())
-    looks = []
-    monkeypatch.setattr(lock.time, "sleep", looks.append)
-    with (own_copy / LOCKS / Owner.this().name).open() as other:
-        lock.fcntl.flock(other, lock.fcntl.LOCK_SH)
+def test_a_lock_of_ours_that_somebody_looks_at_is_waited_for(own_copy):
+    with looked_at(waits=3) as seen:
         MapWriter.resume(own_copy, INFO.identity, workspace()).close()
-    assert len(looks) == lock._ATTEMPTS
+    assert seen == [own_copy / LOCKS / Owner.this().name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
+@pytest.mark.parametrize("is_new", [True, False])
+def test_nobody_writes_without_the_systems_lock(own_copy, tmp_path, is_new):
+    """Where who looks is stopped meanwhile."""
+    before, open_files = contents(tmp_path), psutil.Process().num_fds()
+    begin = (
+        partial(MapWriter.create, tmp_path / "new", LAYOUT, INFO, workspace())
+        if is_new
+        else partial(MapWriter.resume, own_copy, INFO.identity, workspace())
+    )
+    refused = pytest.raises(StoreError, match=r"keeps hold of .*; run again")
+    with looked_at(waits=lock.ATTEMPTS + 1), refused:
+        begin()
+    assert contents(tmp_path) == before
+    assert list(tmp_path.iterdir()) == [own_copy]
+    assert not (own_copy / LOCKS).exists()
+    assert psutil.Process().num_fds() == open_files
+    MapWriter.resume(own_copy, INFO.identity, workspace()).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
+def test_a_lock_that_was_swept_before_it_was_locked_is_made_again(own_copy, monkeypatch):
+    """By somebody in another container of the same host name, who cannot see our process."""
+    keep, swept = lock._keep_locked, []
+
+    def late(file: io.FileIO, path: Path) -> None:
+        if not swept:
+            swept.append(path)
+            path.unlink()
+            path.parent.rmdir()
+        keep(file, path)
+
+    monkeypatch.setattr(lock, "_keep_locked", late)
+    open_files = psutil.Process().num_fds()
+    held = WriterLock.acquire(own_copy)
+    assert held.is_there
+    assert psutil.Process().num_fds() == open_files + 1
+    held.release()
+    assert psutil.Process().num_fds() == open_files
+
+
+@pytest.mark.parametrize("name", ["_keep_locked", "_sweep_others"])
+def test_an_interrupt_while_it_is_taken_leaves_no_lock(own_copy, monkeypatch, name):
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, name, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            WriterLock.acquire(own_copy)
+    assert not lock._held
+    assert not (own_copy / LOCKS).exists()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_of_two_who_see_each_other_one_waits_for_the_other(own_copy, monkeypatch, is_first):
+    """Who waits, their names say: so one withdraws, and not both."""
+    other = owner_of(10**10 - 1 if is_first else 0, 1.0)
+    put_lock(own_copy, other)
+    monkeypatch.setattr(Owner, "lives", True)
+    monkeypatch.setattr(lock.time, "sleep", lambda _: (own_copy / LOCKS / other.name).unlink())
+    if is_first:
+        WriterLock.acquire(own_copy).release()
+        assert not (own_copy / LOCKS).exists()
+    else:
+        with pytest.raises(StoreError, match="by process 0 "):
+            WriterLock.acquire(own_copy)
+        assert [path.name for path in (own_copy / LOCKS).iterdir()] == [other.name]
 
 
 def test_a_reused_process_id_is_no_owner(own_copy):
@@ -314,6 +398,75 @@ def test_the_old_result_stands_when_its_replacement_fails(own_copy, monkeypatch)
     assert list(own_copy.parent.iterdir()) == [own_copy]
 
 
+@pytest.mark.parametrize("kind", ["result", "empty", "file", "link"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_made_meanwhile_is_left_as_it_is(tmp_path, kind, overwrite):
+    """By another run that began at the same moment, or by anybody."""
+    target = tmp_path / "map"
+    with pytest.raises(StoreError, match="was made by another process meanwhile"):  # noqa: PT012, SIM117 - the end of the block raises
+        with drafts.draft_of(target, overwrite=overwrite) as draft:
+            (draft.folder / "zarr.json").write_text("{}")
+            if kind == "result":
+                first = MapWriter.create(target, LAYOUT, INFO, workspace())
+            elif kind == "empty":
+                target.mkdir()
+            elif kind == "file":
+                target.write_text("thesis")
+            else:
+                target.symlink_to(tmp_path / "nowhere")
+            before = contents(tmp_path)
+    assert list(tmp_path.iterdir()) == [target]
+    assert {name: data for name, data in before.items() if ".partial" not in name} == contents(
+        tmp_path
+    )
+    if kind == "result":
+        run(first, TRUTH, first.unfinished)
+        first.close()
+        assert_holds(ProbabilityMap.open(target), TRUTH)
+
+
+def test_a_result_that_came_in_place_of_the_old_one_stays(own_copy):
+    """Where somebody removed the one whose lock we have, and another run began."""
+    other = RunInfo({"model": "other"})
+    with pytest.raises(StoreError, match="meanwhile"):  # noqa: PT012, SIM117 - the end of the block raises
+        with drafts.draft_of(own_copy, overwrite=True) as draft:
+            (draft.folder / "zarr.json").write_text("{}")
+            own_copy.rename(own_copy.with_name("gone"))
+            MapWriter.create(own_copy, LAYOUT, other, workspace()).close()
+    assert ProbabilityMap.open(own_copy).info.identity == {"model": "other"}
+    assert sorted(path.name for path in own_copy.parent.iterdir()) == ["gone", "map"]
+
+
+def test_a_result_that_was_replaced_before_we_had_its_lock_is_not_continued(own_copy, monkeypatch):
+    other, acquire = RunInfo({"model": "other"}), WriterLock.acquire
+
+    def late(folder: Path) -> WriterLock:
+        monkeypatch.setattr(WriterLock, "acquire", acquire)
+        MapWriter.create(own_copy, LAYOUT, other, workspace(), overwrite=True).close("cancelled")
+        return acquire(folder)
+
+    monkeypatch.setattr(WriterLock, "acquire", late)
+    with pytest.raises(StoreError, match="differs in model"):
+        MapWriter.resume(own_copy, INFO.identity, workspace())
+    assert not (own_copy / LOCKS).exists()
+
+
+def test_nor_one_that_is_replaced_while_we_look_for_others(own_copy, monkeypatch):
+    """Their lock is for a moment nowhere, as is their result."""
+    sweep = lock._sweep_others
+
+    def replaced(folder: Path, owner: Owner) -> None:
+        monkeypatch.setattr(lock, "_sweep_others", sweep)
+        folder.rename(folder.with_name("aside"))
+        sweep(folder, owner)
+        written(folder)
+
+    monkeypatch.setattr(lock, "_sweep_others", replaced)
+    with pytest.raises(StoreError, match="just replaced by another process"):
+        WriterLock.acquire(own_copy)
+    assert not lock._held
+
+
 def test_drafts_of_dead_makers_are_swept_and_others_stay(tmp_path):
     dead, lost, alive, foreign = folders = [
         tmp_path / f".map.{digit * 32}.partial" for digit in "abcd"
@@ -335,6 +488,78 @@ def test_a_draft_whose_maker_died_before_it_had_a_lock_is_swept(tmp_path, made):
     (tmp_path / f".map.{'d' * 32}.partial" / made).mkdir(parents=True)
     written(tmp_path / "map")
     assert list(tmp_path.iterdir()) == [tmp_path / "map"]
+
+
+@pytest.mark.parametrize("made", ["", LOCKS])
+def test_a_draft_that_is_swept_before_it_has_a_lock_is_made_again(tmp_path, monkeypatch, made):
+    """By another who begins just then, and takes its maker for dead."""
+    acquire, swept = WriterLock.acquire, []
+
+    def late(folder: Path) -> WriterLock:
+        if not swept:
+            swept.append(folder)
+            (folder / made).mkdir(exist_ok=True)
+            drafts._sweep(tmp_path / "map")
+        return acquire(folder)
+
+    monkeypatch.setattr(WriterLock, "acquire", late)
+    assert ProbabilityMap.open(written(tmp_path / "map")).status == "complete"
+    assert list(tmp_path.iterdir()) == [tmp_path / "map"]
+
+
+def test_who_dies_while_sweeping_leaves_a_draft_that_is_swept(tmp_path, monkeypatch):
+    draft = tmp_path / f".map.{'d' * 32}.partial"
+    draft.mkdir()
+    put_lock(draft, owner_of(os.getpid(), 1.0))
+    for name in "az":
+        (draft / name).mkdir()
+    rmtree, removed = shutil.rmtree, []
+
+    def dying(path: Path, **options: bool) -> None:
+        rmtree(path, **options)
+        removed.append(path)
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", dying)
+        with pytest.raises(KeyboardInterrupt):
+            written(tmp_path / "map")
+    assert len(removed) == 2
+    for file in filter(None, lock._held.values()):
+        file.close()
+    lock._held.clear()
+    written(tmp_path / "map")
+    assert list(tmp_path.iterdir()) == [tmp_path / "map"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_with_the_name_of_a_draft_is_left(tmp_path):
+    foreign, link = tmp_path / "foreign", tmp_path / f".map.{'d' * 32}.partial"
+    foreign.mkdir()
+    (foreign / "thesis.txt").touch()
+    put_lock(foreign, owner_of(os.getpid(), 1.0))
+    link.symlink_to(foreign)
+    before = contents(foreign)
+    written(tmp_path / "map")
+    assert contents(foreign) == before
+    assert link.is_symlink()
+
+
+def test_a_draft_that_we_may_not_look_into_is_left(tmp_path, monkeypatch):
+    draft = tmp_path / f".map.{'d' * 32}.partial"
+    draft.mkdir()
+    put_lock(draft, owner_of(os.getpid(), 1.0))
+    look = Path.iterdir
+
+    def refuse(self):
+        if self == draft / LOCKS:
+            raise PermissionError(13, "Permission denied")
+        return look(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    written(tmp_path / "map")
+    assert (draft / LOCKS).exists()
 
 
 # --- going on

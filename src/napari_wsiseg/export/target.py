@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_wsiseg.errors import ExportError
@@ -12,7 +13,7 @@ from napari_wsiseg.faults import passing
 from napari_wsiseg.store import ProbabilityMap, is_export, is_result
 from napari_wsiseg.store.arrays import TISSUE
 from napari_wsiseg.store.drafts import locked_draft
-from napari_wsiseg.store.files import remove_partial, sync_file, sync_folder, sync_tree
+from napari_wsiseg.store.files import sync_file, sync_folder, sync_tree
 from napari_wsiseg.store.label_images import CORRECTED, LABELS
 
 
@@ -94,10 +95,11 @@ def new_target(path: Path, *, is_folder: bool, overwrite: bool) -> Iterator[Path
             else:
                 sync_file(partial)
             passing("export")
+            # Somebody may have written there meanwhile.
+            check_free(path, is_folder=is_folder, overwrite=overwrite)
             _publish(partial, path)
             sync_folder(path.absolute().parent)
-        draft.lock.release()
-        remove_partial(draft.folder)
+            draft.discard()
     except (OSError, sqlite3.OperationalError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
@@ -114,15 +116,31 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 def _publish(partial: Path, path: Path) -> None:
     """Give an export its name; an old folder steps aside first, and goes with the draft."""
-    if not path.is_dir():
+    if not partial.is_dir():
         partial.replace(path)
         return
     aside = partial.with_name(f"{path.name}.old")
-    path.rename(aside)
     try:
+        with suppress(FileNotFoundError):
+            path.rename(aside)
+        _check_old(aside, path)
         passing("export")
         partial.rename(path)
-    except BaseException:
-        if not path.exists():
+    except BaseException as error:
+        if not path.exists() and os.path.lexists(aside):
             aside.rename(path)
+        elif isinstance(error, OSError) and path.exists():
+            raise _taken(path) from error
         raise
+
+
+def _check_old(aside: Path, path: Path) -> None:
+    """Raise ExportError if what stepped aside is no earlier export: it came since we looked."""
+    if aside.exists() and not is_export(aside):
+        raise _taken(path)
+
+
+def _taken(path: Path) -> ExportError:
+    return ExportError(
+        f"{path} was written by another process meanwhile; it is left as it is, export again."
+    )

@@ -58,7 +58,7 @@ def create_folder(
                 )
             put(key, value.to_bytes())
         write_state(draft.folder, State("running"))
-    return _writable(target, draft.lock.moved(target))
+    return _writable(target, draft.lock.moved(target), info.identity)
 
 
 def create_memory(layout: MapLayout, info: RunInfo, tissue: TissueImage | None) -> Memory:
@@ -76,6 +76,14 @@ def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
     StoreError
         If it has another or another format, is being written or cannot be read.
     """
+    _check_same(target, identity)
+    check_no_links(target)
+    # Another may have replaced it before we had its lock.
+    return _writable(target, WriterLock.acquire(target), identity)
+
+
+def _check_same(target: Path, identity: Mapping[str, Any]) -> None:
+    """Raise StoreError unless this is a result that can be continued by a run of this identity."""
     metadata = read_metadata(target)
     if metadata.format != FORMAT:
         raise StoreError(
@@ -91,13 +99,12 @@ def reopen_folder(target: Path, identity: Mapping[str, Any]) -> WritableFolder:
             f"{target} cannot be continued: it differs in {differences}; choose another output, "
             f"or {ANEW}."
         )
-    check_no_links(target)
-    return _writable(target, WriterLock.acquire(target))
 
 
-def _writable(target: Path, lock: WriterLock) -> WritableFolder:
-    """A result that has this lock, which is given back if the result cannot be opened."""
+def _writable(target: Path, lock: WriterLock, identity: Mapping[str, Any]) -> WritableFolder:
+    """The result of this identity that has this lock; that is given back if it is another."""
     try:
+        _check_same(target, identity)
         shape = ProbabilityMap.open(target).grid.chunk_shape
         return WritableFolder(target, shape, lock)
     except BaseException:

@@ -5,8 +5,10 @@ Exports are made in a draft too. Knows folders, not what is in them.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +28,9 @@ from napari_wsiseg.store.files import (
 from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written, owners
 from napari_wsiseg.store.metadata import is_result
 
+# Temporary folders are for nobody else.
+_PRIVATE, _AS_ALL = 0o700, 0o777
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -42,6 +47,18 @@ class Draft:
     folder: Path
     lock: WriterLock
 
+    def discard(self, looks: int = 1) -> None:
+        """Remove it; a second call does nothing, nor does one in a forked child.
+
+        Parameters
+        ----------
+        looks
+            As for `remove_partial`.
+        """
+        if self.lock.is_held:
+            _remove(self.folder, self.lock)
+            remove_partial(self.folder, looks)
+
 
 @contextmanager
 def locked_draft(target: Path) -> Iterator[Draft]:
@@ -54,22 +71,44 @@ def locked_draft(target: Path) -> Iterator[Draft]:
     OSError
         If it cannot be made.
     """
-    _sweep(target)
-    folder = partial_name(target.with_name(f".{target.name}"))
-    folder.mkdir()
-    lock: WriterLock | None = None
+    draft = _new_draft(target, _AS_ALL)
     try:
-        passing("draft")
-        lock = WriterLock.acquire(folder)
-        yield Draft(folder, lock)
+        yield draft
     except BaseException:
-        # A forked child ends its copy of this too, and must leave its parent's folder.
-        if lock is None or lock.is_held:
-            remove_partial(folder, LOOKS_AFTER_FAILURE)
-        if lock is not None:
-            # It may have its name already.
-            lock.moved(target).release()
+        if draft.folder.exists():
+            draft.discard(LOOKS_AFTER_FAILURE)
+        # It may have its name already.
+        draft.lock.moved(target).release()
         raise
+
+
+def temporary_draft(parent: Path) -> Draft:
+    """A folder that is to be discarded; it goes with the next one in `parent` if we die.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be locked.
+    OSError
+        If it cannot be made.
+    """
+    return _new_draft(parent / "napari-wsiseg", _PRIVATE)
+
+
+def _new_draft(target: Path, mode: int) -> Draft:
+    _sweep(target)
+    while True:
+        folder = partial_name(target.with_name(f".{target.name}"))
+        folder.mkdir(mode)
+        try:
+            passing("draft")
+            return Draft(folder, WriterLock.acquire(folder))
+        except BaseException as error:
+            # Another process takes one without a lock for that of one who died, and sweeps it.
+            is_swept = isinstance(error, StoreError) and not folder.exists()
+            if not is_swept:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
 
 
 @contextmanager
@@ -92,7 +131,7 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
                 yield draft
                 passing("draft")
                 sync_tree(draft.folder)
-                _publish(draft.folder, target)
+                _publish(draft.folder, target, old)
     finally:
         if old is not None:
             old.release()
@@ -126,36 +165,110 @@ def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
     return WriterLock.acquire(target)
 
 
-def _publish(folder: Path, target: Path) -> None:
-    """Give the folder its name; an old result steps aside first and is deleted last."""
+def _publish(folder: Path, target: Path, old: WriterLock | None) -> None:
+    """Give the folder its name; an old result steps aside first and is deleted last.
+
+    Only the one that we hold the lock of does: another process may have made, or replaced, a
+    result there since we looked.
+    """
     passing("draft")
-    if not target.exists():
-        folder.rename(target)
+    if old is None or _is_free(target):
+        _rename(folder, target)
         sync_folder(target.parent)
         return
     aside = partial_name(target.with_name(f".{target.name}"))
     target.rename(aside)
     try:
+        _check_old(old.moved(aside), target)
         passing("draft")
-        folder.rename(target)
+        _rename(folder, target)
     except BaseException:
-        if not target.exists():
+        if folder.exists():
             aside.rename(target)
         raise
     sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    _remove(aside, old.moved(aside))
+
+
+def _rename(folder: Path, target: Path) -> None:
+    """Give the folder its name if that is free; no system puts it in place of a folder with files.
+
+    Raises
+    ------
+    StoreError
+        If somebody has made something there.
+    """
+    if not _is_free(target):
+        raise _taken(target)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if _is_free(target):
+            raise
+        raise _taken(target) from error
+
+
+def _check_old(aside: WriterLock, target: Path) -> None:
+    """Raise StoreError if what stepped aside is not the result that may be replaced."""
+    if not aside.is_there:
+        raise _taken(target)
+
+
+def _is_free(target: Path) -> bool:
+    return not os.path.lexists(target)
+
+
+def _taken(target: Path) -> StoreError:
+    return StoreError(
+        f"{target} was made by another process meanwhile; it is left as it is, choose another "
+        "output, or run again to continue or replace it."
+    )
 
 
 def _sweep(target: Path) -> None:
-    """Remove drafts of `target` whose makers died."""
+    """Remove drafts of `target` whose makers died; what cannot be looked into stays."""
     pattern = re.compile(re.escape(f".{target.name}.") + "[0-9a-f]{32}" + re.escape(PARTIAL))
-    for path in target.absolute().parent.iterdir():
-        if pattern.fullmatch(path.name) is None or is_written(path):
+    parent = target.absolute().parent
+    # Anybody may put anything in /tmp.
+    only_own = bool(parent.stat().st_mode & stat.S_ISVTX)
+    for path in parent.iterdir():
+        if pattern.fullmatch(path.name) is None:
             continue
-        if any(owners(path)):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            _remove_empty(path)
+        with suppress(OSError, StoreError):
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) and not (only_own and found.st_uid != os.getuid()):
+                _remove_dead(path)
+
+
+def _remove_dead(draft: Path) -> None:
+    """Remove a draft unless its maker lives.
+
+    Raises
+    ------
+    OSError
+        If it cannot be looked into.
+    StoreError
+        If it cannot be locked.
+    """
+    if is_written(draft):
+        return
+    if any(owners(draft)):
+        _remove(draft, WriterLock.acquire(draft))
+    else:
+        _remove_empty(draft)
+
+
+def _remove(folder: Path, lock: WriterLock) -> None:
+    """Remove a folder of ours, its lock last: if we die meanwhile, the next one goes on."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if not path.is_dir() or path.is_symlink():
+                path.unlink()
+            elif path.name != LOCKS:
+                shutil.rmtree(path, ignore_errors=True)
+    lock.release()
+    # Others who wanted the lock may have left theirs.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_empty(draft: Path) -> None:
