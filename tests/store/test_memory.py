@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +15,10 @@ import pytest
 
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.store import MapWriter, ProbabilityMap, TissueImage
+from napari_wsiseg.store.homes import Folder
+from napari_wsiseg.store.lock import LOCKS
+from napari_wsiseg.store.movable import MovableStore
+from napari_wsiseg.store.owner import Owner
 from store.helpers import INFO, Truth, assert_holds, layout_of, run, workspace
 
 LAYOUT = layout_of((21, 30))
@@ -122,6 +130,113 @@ def test_a_map_that_is_written_on_disk_is_not_saved(tmp_path):
         writer.map.save(tmp_path / "copy")
     writer.close("cancelled")
     assert not (tmp_path / "copy").exists()
+
+
+def test_no_run_goes_on_with_a_map_while_it_is_saved(tmp_path, monkeypatch):
+    MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace()).close("cancelled")
+    copy, tried = Folder.copy_to, []
+
+    def meanwhile(home: Folder, folder: Path) -> None:
+        with pytest.raises(StoreError, match=f"written by process {os.getpid()}"):
+            MapWriter.resume(tmp_path / "map", INFO.identity, workspace())
+        tried.append(1)
+        copy(home, folder)
+
+    monkeypatch.setattr(Folder, "copy_to", meanwhile)
+    ProbabilityMap.open(tmp_path / "map").save(tmp_path / "copy")
+    assert tried
+    for name in ("map", "copy"):
+        MapWriter.resume(tmp_path / name, INFO.identity, workspace()).close("cancelled")
+
+
+def test_a_map_on_a_read_only_drive_is_saved(tmp_path, monkeypatch):
+    MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace()).close("cancelled")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr("napari_wsiseg.store.homes.WriterLock", None)
+    ProbabilityMap.open(tmp_path / "map").save(tmp_path / "copy")
+    assert ProbabilityMap.open(tmp_path / "copy").status == "cancelled"
+
+
+def test_what_a_killed_process_moved_to_disk_goes_with_the_next(temporary):
+    """And nothing of one that lives."""
+    code = (
+        "import sys; from pathlib import Path;"
+        "from napari_wsiseg.store.movable import MovableStore;"
+        "store = MovableStore(); store.put('a', b'1', 0); store.move(Path(sys.argv[1]));"
+        "print(store.folder, flush=True); sys.stdin.read()"
+    )
+    source = Path(sys.modules["napari_wsiseg"].__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(temporary)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(source)},
+        text=True,
+    ) as other:
+        folder = Path(other.stdout.readline().strip())
+        first, second = MovableStore(), MovableStore()
+        first.move()
+        assert (folder / "a").read_bytes() == b"1"
+        other.kill()
+        other.wait()
+        assert (folder / "a").exists()
+        second.move()
+    assert sorted(temporary.iterdir()) == sorted(store.folder.parent for store in (first, second))
+    first.close()
+    second.close()
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no rights or forks there")
+def test_a_moved_map_is_for_nobody_else_and_not_for_a_forked_child_to_remove(temporary):
+    store = MovableStore()
+    store.put("a", b"1", 0)
+    store.move()
+    (folder,) = temporary.iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    if (child := os.fork()) == 0:
+        store.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (store.folder / "a").read_bytes() == b"1"
+    store.close()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_move_that_is_broken_off_leaves_nothing(temporary, monkeypatch):
+    writer = half_done()
+    before = writer.map.levels[0].compute()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MovableStore, "copy_to", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.map.move_to_temporary()
+    assert list(temporary.iterdir()) == []
+    np.testing.assert_array_equal(writer.map.levels[0].compute(), before)
+    writer.close("cancelled")
+    writer.map.close()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may give away"
+)
+def test_what_another_user_put_there_stays(temporary):
+    """As all may in /tmp: it could be made a link to something else at any moment."""
+    temporary.chmod(0o1777)
+    foreign = temporary / f".napari-wsiseg.{'d' * 32}.partial"
+    (foreign / LOCKS).mkdir(parents=True)
+    (foreign / LOCKS / Owner(os.getpid(), 1.0, Owner.this().host).name).touch()
+    os.chown(foreign, 12345, 12345)
+    store = MovableStore()
+    store.move()
+    store.close()
+    assert list(temporary.iterdir()) == [foreign]
+    os.chown(foreign, 0, 0)
+    MovableStore().move()
+    assert list(temporary.iterdir()) == []
 
 
 def test_status_follows_the_writer():

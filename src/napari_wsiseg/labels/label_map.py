@@ -6,8 +6,10 @@ What is measured and exported is read from here. Knows no area and no format.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +25,7 @@ from napari_wsiseg.labels.corrected import CorrectedLabels
 from napari_wsiseg.labels.decide import decide, decide_masks
 from napari_wsiseg.labels.record import Correction
 from napari_wsiseg.labels.rule import MODELS_OWN, DecisionRule
+from napari_wsiseg.store.drafts import temporary_draft
 
 if TYPE_CHECKING:
     from napari_wsiseg.labels.clean import Labelled
@@ -93,7 +96,7 @@ class LabelMap:
         self.cleanup = cleanup or Cleanup()
         mpp = None if pm.mpp is None else YX(*(value * 2**level for value in pm.mpp))
         self._in_pixels = None if self.cleanup.is_empty else self.cleanup.at(mpp)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._remove: weakref.finalize[..., LabelMap] | None = None
         self._cleaned: zarr.Array[Any] | None = None
 
     @property
@@ -142,9 +145,10 @@ class LabelMap:
 
         side = self.pm.grid.chunk
         try:
-            self._folder = tempfile.TemporaryDirectory(prefix="napari-wsiseg-")
+            draft = temporary_draft(Path(tempfile.gettempdir()))
+            self._remove = weakref.finalize(self, draft.discard)
             target = zarr.create_array(
-                self._folder.name,
+                draft.folder / "labels",
                 # One more for what is analysed: see `Cleaner`.
                 shape=(len(self.layers) + 1, self.size.height, self.size.width),
                 chunks=(1, side, 4 * side),
@@ -209,9 +213,9 @@ class LabelMap:
     def close(self) -> None:
         """Remove what was kept of the clean-up; a second call does nothing."""
         self._cleaned = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._remove is not None:
+            self._remove()
+            self._remove = None
 
     def __enter__(self) -> Self:
         return self

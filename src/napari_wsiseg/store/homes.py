@@ -6,8 +6,10 @@ when each is on disk. Knows neither pixels nor the order of a run.
 
 from __future__ import annotations
 
+import os
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +23,7 @@ from napari_wsiseg.memory import Workspace
 from napari_wsiseg.slides.zarr_files import PlainFiles
 from napari_wsiseg.store.files import PARTIAL, DurableFolder, naming
 from napari_wsiseg.store.journal import JOURNAL, JournalReader, JournalWriter
-from napari_wsiseg.store.lock import LOCKS, WriterLock, is_written
+from napari_wsiseg.store.lock import LOCKS, WriterLock, check_unwritten, is_written
 from napari_wsiseg.store.movable import MovableStore
 from napari_wsiseg.store.state import ANEW, STATE, State, read_state, write_state
 
@@ -46,8 +48,8 @@ class Home(Protocol):
     def state(self) -> State:
         """How the run stands."""
 
-    def writing(self) -> AbstractContextManager[object]:
-        """Held while arrays are written or copied, so that they do not move meanwhile."""
+    def copying(self) -> AbstractContextManager[object]:
+        """Held while it is copied, so that nobody writes or moves it meanwhile."""
 
     def copy_to(self, folder: Path) -> None:
         """Copy groups and arrays into an existing folder."""
@@ -55,6 +57,9 @@ class Home(Protocol):
 
 class WritableHome(Home, Protocol):
     """What a writer needs besides."""
+
+    def writing(self) -> AbstractContextManager[object]:
+        """Held while arrays are written, so that they do not move meanwhile."""
 
     def put(self, key: str, data: bytes | None, rank: int) -> None:
         """Set or remove (None) a chunk; what has a lower rank shows first."""
@@ -108,9 +113,24 @@ class Folder:
         """How the run stands."""
         return read_state(self.path)
 
-    def writing(self) -> AbstractContextManager[object]:
-        """Nothing: a folder stays where it is."""
-        return nullcontext()
+    @contextmanager
+    def copying(self) -> Iterator[None]:
+        """Held while it is copied: a run that went on with it meanwhile would mix in.
+
+        Raises
+        ------
+        StoreError
+            If it is being written.
+        """
+        if not os.access(self.path, os.W_OK):  # a read-only drive
+            check_unwritten(self.path)
+            yield
+            return
+        lock = WriterLock.acquire(self.path)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def copy_to(self, folder: Path) -> None:
         """Copy groups and arrays into an existing folder."""
@@ -156,6 +176,10 @@ class WritableFolder(Folder):
         self._appender = JournalWriter(path)
         self._lock = lock
         self._state = self.state()
+
+    def writing(self) -> AbstractContextManager[object]:
+        """Nothing: a folder stays where it is."""
+        return nullcontext()
 
     def put(self, key: str, data: bytes | None, rank: int) -> None:
         """Write a chunk under a temporary name, until the next `commit` or `record`."""
@@ -245,6 +269,10 @@ class Memory:
         return replace(self._state, spilled=True) if moved else self._state
 
     def writing(self) -> AbstractContextManager[object]:
+        """The store's own lock."""
+        return self.store.lock
+
+    def copying(self) -> AbstractContextManager[object]:
         """The store's own lock."""
         return self.store.lock
 

@@ -281,9 +281,7 @@ class ProbabilityMap:
             the disk refuses.
         """
         target = Path(path)
-        if self.path is not None and self._home.is_written:
-            raise StoreError(f"{self.path} is being written; save it when its run has ended.")
-        with draft_of(target, overwrite=False) as draft, self._home.writing():
+        with self._home.copying(), draft_of(target, overwrite=False) as draft:
             self._home.copy_to(draft.folder)
             status = "cancelled" if self.status == "running" else self.status
             write_state(draft.folder, replace(self._home.state(), status=status))

@@ -5,7 +5,6 @@ Knows no map, only keys and bytes.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.faults import passing
+from napari_wsiseg.store.drafts import temporary_draft
 from napari_wsiseg.store.files import naming, once_read, partial_name
 
 if TYPE_CHECKING:
@@ -26,17 +26,12 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
 
-def _remove(folder: Path, process: int) -> None:
-    """Remove the folder of a store that is gone; a forked child's copy leaves its parent's."""
-    if os.getpid() == process:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class MovableStore(WrapperStore["Store"]):
     """Keys in memory that can move to a temporary folder under the arrays that use them.
 
-    The folder goes when the store is closed or no array holds it any more. Open arrays
-    over it with mode "r+": Zarr wraps a store for "r" in a copy, which would not move.
+    The folder goes when the store is closed or no array holds it any more, or, where the process
+    is killed, with the next one. Open arrays over it with mode "r+": Zarr wraps a store for "r" in
+    a copy, which would not move.
 
     Attributes
     ----------
@@ -74,14 +69,16 @@ class MovableStore(WrapperStore["Store"]):
                 return
             parent = Path(tempfile.gettempdir()) if parent is None else parent
             with naming(parent):
-                passing("spill")
-                folder = Path(tempfile.mkdtemp(prefix="napari-wsiseg-", dir=parent))
+                draft = temporary_draft(parent)
                 try:
+                    passing("spill")
+                    folder = draft.folder / "map"
+                    folder.mkdir()
                     self.copy_to(folder)
-                except OSError:
-                    shutil.rmtree(folder, ignore_errors=True)
+                except BaseException:
+                    draft.discard()
                     raise
-            self._remove = weakref.finalize(self, _remove, folder, os.getpid())
+            self._remove = weakref.finalize(self, draft.discard)
             self._store = LocalStore(folder)
             self._buffers = {}
 
