@@ -600,3 +600,17 @@ def test_after_a_cut_between_renames_painting_again_mends_every_level(result, mo
     for level in range(len(result.layout.sizes)):
         np.testing.assert_array_equal(group_of(result)[f"{level}"][:], mode_under(expected, level))
     assert not list(result.path.rglob("*.partial"))
+
+
+def test_corrections_that_another_process_has_just_discarded_are_gone(result, monkeypatch):
+    ws.correct(result, TOP_RIGHT, np.full((30, 41), 2, np.uint8))
+    acquire = WriterLock.acquire
+
+    def late(folder):
+        monkeypatch.setattr(WriterLock, "acquire", acquire)
+        ws.discard_corrections(result)
+        return acquire(folder)
+
+    monkeypatch.setattr(WriterLock, "acquire", late)
+    ws.discard_corrections(result)
+    assert ws.corrections(result) == ()

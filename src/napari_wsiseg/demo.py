@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_wsiseg.errors import SlideError
+from napari_wsiseg.store.files import partial_name
 
 SIDE = 4096
 _LEVELS = 4
@@ -46,7 +47,7 @@ def write_slide(path: Path) -> None:
     across = np.hstack([picture, picture[:, ::-1]])
     block = np.vstack([across, across[::-1]])
     pixels: NDArray[np.uint8] = np.tile(block, (SIDE // len(block), SIDE // len(block), 1))
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial_name(path)
     try:
         with TiffWriter(partial) as file:
             for level in range(_LEVELS):

@@ -59,6 +59,20 @@ class TestMadeSlide:
             demo.write_slide(tmp_path / "x.tif")
         assert list(tmp_path.iterdir()) == []
 
+    def test_two_who_make_it_at_once_do_not_mix(self, made, tmp_path, monkeypatch):
+        path, write = tmp_path / "x.tif", tifffile.TiffWriter.write
+
+        def meanwhile(*args, **options):
+            monkeypatch.setattr(tifffile.TiffWriter, "write", write)
+            demo.write_slide(path)
+            assert path.read_bytes() == made.read_bytes()
+            return write(*args, **options)
+
+        monkeypatch.setattr(tifffile.TiffWriter, "write", meanwhile)
+        demo.write_slide(path)
+        assert path.read_bytes() == made.read_bytes()
+        assert list(tmp_path.iterdir()) == [path]
+
 
 def test_the_demo_and_again(made, tmp_path, capsys):
     folder = tmp_path / "there"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -68,6 +70,30 @@ def test_the_real_slide_gets_averaged_levels_from_a_cache_file(real_slide, monke
         again = slide.pyramid()
         np.testing.assert_array_equal(again[-1].compute(), shown[-1].compute())
         assert slide.pyramid()[0] is again[0]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_levels_that_another_process_makes_meanwhile_stay(monkeypatch, is_there):
+    """At the last moment, and in place of some that were not whole."""
+    sizes, replace = [Size(4, 4)], Path.replace
+
+    def build(value, group, *, whole=True):
+        display_cache.create(group, "0", sizes[0], 4)[:] = value
+        if not whole:
+            display_cache.mark_incomplete(group)
+
+    def quicker(self, name):
+        if self.is_dir():
+            monkeypatch.setattr(Path, "replace", replace)
+            display_cache.make("f" * 64, sizes, partial(build, 2))
+        return replace(self, name)
+
+    if is_there:
+        display_cache.make("f" * 64, sizes, partial(build, 1, whole=False))
+    monkeypatch.setattr(Path, "replace", quicker)
+    (level,) = display_cache.make("f" * 64, sizes, partial(build, 3))
+    assert (level[:] == 2).all()
+    assert len(list(display_cache.folder().iterdir())) == 1
 
 
 def test_no_level_is_a_graph_over_level_0(real_slide, monkeypatch):

@@ -180,6 +180,8 @@ def discard_corrections(pm: ProbabilityMap) -> None:
     lock = _locked(pm)
     try:
         unlist_label(lock.folder, NAME)
+        if not has_corrections(pm):
+            return  # another process was quicker
         aside = partial_name(folder)
         with naming(folder):
             folder.rename(aside)

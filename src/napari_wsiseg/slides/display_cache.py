@@ -80,15 +80,23 @@ def make(
     root = folder()
     root.mkdir(parents=True, exist_ok=True)
     path = _entry(fingerprint)
-    partial = path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}{_PARTIAL}")
+    partial, aside = (
+        path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}{_PARTIAL}") for _ in range(2)
+    )
     try:
         build(zarr.create_group(partial, attributes={"format": _FORMAT}))
         # Another process may have been quicker; what is there and not ours is replaced.
         if find(fingerprint, sizes) is None:
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(aside)
             partial.replace(path)
+    except OSError:
+        # It may have been quicker by so little.
+        if find(fingerprint, sizes) is None:
+            raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in (partial, aside):
+            shutil.rmtree(left, ignore_errors=True)
     _trim(root, path)
     kept = find(fingerprint, sizes, incomplete=True)
     if kept is None:
