@@ -17,6 +17,7 @@ from napari_wsiseg.errors import ExportError, JobError
 from napari_wsiseg.geometry import YX, Region, Size
 from napari_wsiseg.labels import Cleanup, DecisionRule, LabelMap
 from napari_wsiseg.labels.clean import Cleaner, Labelled
+from napari_wsiseg.store.lock import is_written
 
 MICRON = YX(1.0, 1.0)
 CROSS = ndimage.generate_binary_structure(2, 1)
@@ -257,3 +258,13 @@ def test_a_map_that_grows_meanwhile_is_cleaned_as_it_was_first_read():
     np.testing.assert_array_equal(found[0], cleaned(labels * early, early, cleanup))
     # What was read twice may have been another map each time; it takes its time, too.
     assert len(asked) == len(set(asked))
+
+
+def test_cleaned_labels_lie_in_a_folder_that_the_next_removes_if_we_die(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    pm = map_of(np.ones((3, 8, 8)), SOFTMAX)
+    with LabelMap(pm, DecisionRule(), Cleanup(smooth_um=5.0)) as labels:
+        list(labels.prepare())
+        (folder,) = tmp_path.iterdir()
+        assert is_written(folder)
+    assert list(tmp_path.iterdir()) == []

@@ -188,6 +188,7 @@ def test_what_a_killed_process_moved_to_disk_goes_with_the_next(temporary):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no rights or forks there")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_moved_map_is_for_nobody_else_and_not_for_a_forked_child_to_remove(temporary):
     store = MovableStore()
     store.put("a", b"1", 0)
