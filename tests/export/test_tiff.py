@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import uuid
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -235,6 +236,18 @@ def test_the_classes_and_how_it_came_to_be_are_in_the_xml(tmp_path):
     assert description.startswith("Pixels are predicted labels: 0 = none, 1 = Tumor <{µ}>")
     assert description.endswith(RESEARCH_USE)
     assert str(tmp_path) not in ET.tostring(root, encoding="unicode")
+
+
+def test_the_file_is_told_apart_by_what_it_holds_not_by_the_machine(tmp_path):
+    names = ["a.ome.tif", "b.ome.tif"]
+    with random_map() as pm:
+        for name in names:
+            write(request_of(pm), tmp_path / name)
+        first, other = (uuid.UUID(xml_of(tmp_path / name).get("UUID")) for name in names)
+        write(request_of(pm), tmp_path / "a.ome.tif")
+    # Version 1 is made of the time and the network address.
+    assert first.version == 5
+    assert uuid.UUID(xml_of(tmp_path / "a.ome.tif").get("UUID")) == first != other
 
 
 def test_stain_values_are_told_as_optical_density(tmp_path):

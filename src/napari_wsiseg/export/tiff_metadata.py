@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
 
 from napari_wsiseg._version import __version__
@@ -54,7 +55,9 @@ def ome_metadata(request: ExportRequest, planes: Planes, name: str) -> dict[str,
             "PhysicalSizeY": planes.mpp.y,
             "PhysicalSizeYUnit": "µm",
         }
-    return metadata
+    # tifffile's own would hold the network address of the machine.
+    text = json.dumps(metadata, sort_keys=True)
+    return {**metadata, "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, text)}"}
 
 
 def _class(request: ExportRequest, planes: Planes, code: int) -> dict[str, str]:
