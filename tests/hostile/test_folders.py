@@ -29,6 +29,7 @@ from napari_wsiseg.slides.zarr_chunks import bounded
 from napari_wsiseg.slides.zarr_files import PlainFiles
 from napari_wsiseg.store.lock import is_written
 from napari_wsiseg.store.owner import Owner
+from napari_wsiseg.tissue import load_tissue
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pipes, devices and links there")
 MODEL = PositionModel(Size(20, 20), Size(20, 20), Size(20, 20))
@@ -235,6 +236,17 @@ def test_an_ome_zarr_slide_neither(name, make, tmp_path):
     in_place_of(path / name, make)
     with pytest.raises(ws.SlideError), ws.open_slide(path) as slide:
         slide.read_level(0, Region(0, 0, Size(32, 32)))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, device])
+@pytest.mark.parametrize("suffix", ["png", "tif", "npy"])
+@pytest.mark.parametrize("in_folder", [False, True], ids=["a file", "in a folder"])
+def test_a_tissue_mask_neither(suffix, make, in_folder, tmp_path):
+    slide = slide_of(picture(60, 60)).info
+    path = tmp_path / f"{slide.stem}.{suffix}"
+    make(path)
+    with pytest.raises(ws.JobError, match="cannot be read .*a pipe or a device"):
+        load_tissue(tmp_path if in_folder else path, slide)
 
 
 def test_parts_of_shards_are_bounded_each(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_wsiseg.documents import open_plain
 from napari_wsiseg.errors import JobError, reason
 from napari_wsiseg.geometry import Size
 from napari_wsiseg.slides.base import SlideInfo, file_stem, without_path
@@ -102,6 +103,8 @@ def _read(path: Path) -> NDArray[Any]:
     if suffix not in _SUFFIXES:
         raise JobError(f"{path} cannot be a tissue mask; give a PNG, TIFF or .npy file.")
     try:
+        # A pipe would be waited for, a device read without end.
+        open_plain(path).close()
         if suffix == ".npy":
             # A pickle in it could run code. Mapped: it takes no more room than the file has.
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
