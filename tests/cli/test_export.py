@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -55,6 +57,24 @@ def test_several_results_go_beside_themselves_or_into_a_folder(folder, capsys):
         assert {"a.csv", "b.csv"} <= {path.name for path in place.iterdir()}
     assert run(["export", "a.ome.zarr", "b.ome.zarr", "--format", "csv", "-o", "one.csv"]) == 2
     assert "cannot hold the exports of 2 results" in capsys.readouterr().err
+
+
+_STRUCK = """
+import os, signal, sys
+from napari_wsiseg.cli import app, export
+export._show = lambda *_: os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+sys.exit(app.run(["export", "a.ome.zarr"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_one_that_is_told_to_stop_leaves_nothing(folder, name):
+    before = {path.name for path in folder.iterdir()}
+    command = [sys.executable, "-c", _STRUCK, name]
+    ended = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+    assert {path.name for path in folder.iterdir()} == before
 
 
 def test_a_bad_result_does_not_stop_the_others(folder, capsys):

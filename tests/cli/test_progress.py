@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -105,6 +106,16 @@ class TestInterrupt:
                 interrupt.gentle = True
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), number)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no terminal there hangs up")
+    def test_nohup_is_heeded(self):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            with Interrupt() as interrupt:
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert not interrupt.asked
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
     def test_handlers_are_put_back(self):
         before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)

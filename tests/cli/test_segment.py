@@ -369,8 +369,8 @@ class TestInterrupted:
     )
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals")
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_what_is_finished_stays_and_the_same_command_goes_on(self, tall, tmp_path, number):
+    @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+    def test_what_is_finished_stays_and_the_same_command_goes_on(self, tall, tmp_path, name):
         command = [sys.executable, "-m", "napari_wsiseg", "segment", str(tall), *self.OPTIONS]
         started = subprocess.Popen(
             [*command, "--json"],
@@ -383,7 +383,7 @@ class TestInterrupted:
         with started:
             for line in started.stderr:
                 if "row 1/" in line:
-                    started.send_signal(number)
+                    started.send_signal(getattr(signal, name))
                     break
             rest = started.stderr.read()
             told = json.loads(started.stdout.read())
@@ -395,6 +395,7 @@ class TestInterrupted:
         with result(tmp_path, "tall") as pm:
             assert pm.status == "cancelled"
             rows = pm.finished.all(1)
+        assert not (tmp_path / "tall.ome.zarr" / "lock").exists()
         assert rows[0]
         assert not rows[-1]
         kept = zarr.open_array(tmp_path / "tall.ome.zarr" / "0", mode="r")[:, :512].copy()

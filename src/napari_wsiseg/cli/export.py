@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_wsiseg.cli.decisions import Thresholds
+from napari_wsiseg.cli.interrupt import Interrupt
 from napari_wsiseg.cli.results import find_results, status_after
 from napari_wsiseg.cli.terminal import console, fail, out, say
 from napari_wsiseg.errors import ExportError
@@ -79,15 +80,16 @@ def export_results(arguments: Sequence[str], settings: ExportSettings) -> int:
             "give a folder that is there."
         )
     failed: list[tuple[Path, Exception]] = []
-    for result in results:
-        try:
-            _export(result, settings)
-        except BrokenPipeError:
-            raise
-        # Libraries fail in ways that nobody lists; the other results are not to blame.
-        except Exception as error:  # noqa: BLE001
-            failed.append((result, error))
-            fail(error, verbose=settings.verbose)
+    with Interrupt():
+        for result in results:
+            try:
+                _export(result, settings)
+            except BrokenPipeError:
+                raise
+            # Libraries fail in ways that nobody lists; the other results are not to blame.
+            except Exception as error:  # noqa: BLE001
+                failed.append((result, error))
+                fail(error, verbose=settings.verbose)
     if len(failed) < len(results):
         out(RESEARCH_USE)
     return status_after(failed, len(results))

@@ -1,12 +1,21 @@
-"""Ctrl-C and SIGTERM: a run stops between two batches, all else at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: a run stops between two batches, all else at once."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Self
+
+
+def _signals() -> list[signal.Signals]:
+    found = [signal.SIGINT, signal.SIGTERM]
+    # Whoever starts us with `nohup` wants us to outlive the terminal.
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
 
 
 class Interrupt:
@@ -23,10 +32,7 @@ class Interrupt:
         self.gentle = False
 
     def __enter__(self) -> Self:
-        self._before = [
-            (number, signal.signal(number, self._handle))
-            for number in (signal.SIGINT, signal.SIGTERM)
-        ]
+        self._before = [(number, signal.signal(number, self._handle)) for number in _signals()]
         return self
 
     def __exit__(self, *_: object) -> None:
