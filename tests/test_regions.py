@@ -13,8 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate, scale, translate
 
+from napari_wsiseg.engine.regions import chunks_meeting
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Region, Size
+from napari_wsiseg.grid import PatchGrid
 from napari_wsiseg.regions import (
     WHOLE_SLIDE,
     NamedRegion,
@@ -44,6 +46,10 @@ def feature(geometry=POLYGON, name=None, kind=None, **properties):
 def box(left, top, right, bottom):
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     return {"type": "Polygon", "coordinates": [ring]}
+
+
+def outline_of(points):
+    return {"type": "Polygon", "coordinates": [[*points.tolist(), points[0].tolist()]]}
 
 
 @pytest.fixture
@@ -122,6 +128,26 @@ class TestReading:
         found = read([{"type": "Polygon", "coordinates": [bow]}, twice, spike])
         assert all(region.shape.is_valid for region in found)
         assert [region.shape.area for region in found] == [50, 1200, 25]
+
+    def test_a_tangle_is_refused_at_once(self, read):
+        """To make it valid took minutes, and gigabytes for a larger one."""
+        tangle = np.random.default_rng(1).uniform(0, 2000, (1000, 2))
+        with pytest.raises(JobError, match=r"x\.geojson .* crosses itself more than 5000 times"):
+            read(outline_of(tangle))
+        outline = tuple((y, x) for x, y in tangle.tolist())
+        with pytest.raises(JobError, match="1001 points crosses itself"):
+            named([outline])
+        grid = PatchGrid(Size(2000, 2000), Size(500, 500), Size(500, 500), Size(500, 500))
+        with pytest.raises(JobError, match="1001 points crosses itself"):
+            chunks_meeting(grid, YX(1, 1), (outline,))
+
+    def test_many_points_that_cross_here_and_there_are_none(self, read):
+        turn = np.linspace(0, 2 * np.pi, 30_000, endpoint=False)
+        ring = 900 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        ring += np.random.default_rng(1).normal(0, 0.07, ring.shape)
+        assert not shapely.is_valid(shapely.Polygon(ring))
+        (region,) = read(outline_of(ring))
+        assert region.shape.area == pytest.approx(np.pi * 900**2, rel=1e-3)
 
     def test_a_polygon_without_area_is_none(self, read):
         flat = {"type": "Polygon", "coordinates": [[[0, 0], [5, 5], [0, 0], [0, 0]]]}

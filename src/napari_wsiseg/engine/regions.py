@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from napari_wsiseg.errors import JobError
 from napari_wsiseg.geometry import YX, Polygon, Region
 from napari_wsiseg.grid import PatchGrid
+from napari_wsiseg.regions.shapes import made_valid
 
 
 def chunks_meeting(
@@ -28,7 +29,7 @@ def chunks_meeting(
     Raises
     ------
     JobError
-        If the shapes hold no pixel of the slide.
+        If the shapes hold no pixel of the slide, or one crosses itself thousands of times.
     """
     if shapes is None:
         return np.ones(grid.chunk_shape, bool)
@@ -51,4 +52,4 @@ def _outline(shape: Region | Polygon) -> shapely.Geometry:
         return shapely.box(shape.left, shape.top, shape.right, shape.bottom)
     if len(shape) < 3:
         raise JobError(f"A polygon of {len(shape)} points holds no pixel; give at least 3.")
-    return shapely.make_valid(shapely.Polygon([(x, y) for y, x in shape]))
+    return made_valid(shapely.Polygon([(x, y) for y, x in shape]))

@@ -44,7 +44,11 @@ def read_geojson(path: Path, offset: YX = CORNER) -> tuple[NamedRegion, ...]:
     JobError
         If the file cannot be read as GeoJSON, or holds no polygon.
     """
-    found = [(drawn, valid(drawn.polygons, offset)) for drawn in _read(path)]
+    drawings = _read(path)
+    try:
+        found = [(drawn, valid(drawn.polygons, offset)) for drawn in drawings]
+    except JobError as error:
+        raise JobError(f"The regions of {path} cannot be used: {error}") from error
     regions = [
         NamedRegion(drawn.name or drawn.kind or f"Region {number}", drawn.kind, shape)
         for number, (drawn, shape) in enumerate(

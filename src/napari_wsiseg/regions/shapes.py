@@ -19,6 +19,10 @@ CORNER = YX(0.0, 0.0)
 WHOLE_SLIDE = "Whole slide"
 # Farther out lies no pixel of any slide, and sums of squares stay exact enough.
 _FARTHEST = 1e9
+# Making an outline valid takes seconds for so many, and minutes for four times as many.
+_MOST_CROSSINGS = 5_000
+# Of edges that are compared at once, however many of them cross.
+_PAIRS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +105,47 @@ def ring_of(points: Iterable[Sequence[float]]) -> NDArray[np.float64]:
 
 
 def valid(polygons: Sequence[shapely.Polygon], offset: YX) -> Shape:
-    """One shape of all; where they overlap or cross themselves, what they cover together."""
+    """One shape of all; where they overlap or cross themselves, what they cover together.
+
+    Raises
+    ------
+    JobError
+        If one crosses itself thousands of times.
+    """
     shape: Shape = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
     if not shape.is_valid:
-        parts = [areas_of(shapely.make_valid(polygon)) for polygon in polygons]
+        parts = [areas_of(made_valid(polygon)) for polygon in polygons]
         shape = areas_of(shapely.union_all(parts))
     # Moved last: far from (0, 0), moving may round what touches into what overlaps.
     by = np.array([offset.x, offset.y])
     moved = shapely.transform(shape, lambda xy: xy + by)
     return areas_of(moved if shapely.is_valid(moved) else shapely.make_valid(moved))
+
+
+def made_valid(polygon: shapely.Polygon) -> shapely.Geometry:
+    """What a polygon covers, with the points and lines that are left of it.
+
+    Raises
+    ------
+    JobError
+        If it crosses itself thousands of times.
+    """
+    if polygon.is_valid:
+        return polygon
+    crossings = 0
+    for ring in shapely.get_rings(polygon):
+        xy = shapely.get_coordinates(ring)
+        edges = np.asarray(shapely.linestrings(np.stack([xy[:-1], xy[1:]], axis=1)))
+        tree, at_once = shapely.STRtree(edges), 1 + _PAIRS_AT_ONCE // len(edges)
+        for start in range(0, len(edges), at_once):
+            some, other = tree.query(edges[start : start + at_once], predicate="crosses")
+            crossings += int(np.count_nonzero(other > some + start))
+            if crossings > _MOST_CROSSINGS:
+                raise JobError(
+                    f"An outline of {len(xy)} points crosses itself more than {_MOST_CROSSINGS} "
+                    "times; draw it anew."
+                )
+    return shapely.make_valid(polygon)
 
 
 def areas_of(shape: shapely.Geometry) -> Shape:
