@@ -18,6 +18,8 @@ from napari_wsiseg.slides.zarr_files import PlainFiles
 
 _MARKERS = ("zarr.json", ".zgroup", ".zattrs")
 _VERSIONS = ("0.4", "0.5")
+_FEWEST_PIXELS = 16 * 16
+"""Of a chunk: each takes as long to find as to unpack a hundred times so many."""
 
 
 def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> LazySlide:
@@ -91,7 +93,10 @@ def _picture(
     if channel is not None and array.shape[channel] not in (1, 3):
         raise SlideError(f"it has {array.shape[channel]} channels, where 1 or 3 (RGB) are needed")
     y, x = names.index("y"), names.index("x")
-    return Picture(array, y, x, channel, Size(array.chunks[y], array.chunks[x]))
+    chunk, whole = Size(array.chunks[y], array.chunks[x]), Size(array.shape[y], array.shape[x])
+    if chunk.area < min(_FEWEST_PIXELS, whole.area):
+        raise SlideError(f"its chunks of {chunk} are too small to read; save it in larger ones")
+    return Picture(array, y, x, channel, chunk)
 
 
 def _scale(multiscale: Mapping[str, Any], axes: Sequence[Mapping[str, str]]) -> YX | None:
