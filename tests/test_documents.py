@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_wsiseg.documents import LARGEST_JSON, UnreadableError, read_bounded
+from napari_wsiseg.documents import LARGEST_JSON, UnreadableError, read_bounded, read_yaml
 
 
 def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
@@ -30,3 +30,11 @@ def test_the_bound_is_kept_to_the_byte(tmp_path: Path, most: int) -> None:
     path.write_bytes(data[: most + 1])
     with pytest.raises(UnreadableError, match="the most that is read"):
         read_bounded(path, most)
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 1", "a: {b: 1, 'b': 2}", "a: [{b: 1, b: 1}]"])
+def test_a_field_that_is_said_twice_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(UnreadableError, match="it says '[ab]' twice"):
+        read_yaml(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,6 +73,13 @@ class _Plain(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise UnreadableError("aliases (*name) are not read; write out what they stand for")
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        # YAML's own way is that the last one wins, without a word.
+        said = Counter(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
+        if said and (name := said.most_common(1)[0])[1] > 1:
+            raise UnreadableError(f"it says {name[0]!r} twice; leave one")
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
