@@ -170,6 +170,20 @@ def test_a_mask_that_is_called_as_the_slide_is_found_and_not_named(tmp_path):
             assert STEM not in repr((pm.job, pm.provenance, pm.info.identity))
 
 
+@pytest.mark.parametrize("content", [None, "{", "[]"], ids=["missing", "cut short", "empty"])
+def test_annotations_that_are_called_as_the_slide_are_not_named(tmp_path, content):
+    slide = write_slide(tmp_path / f"{STEM}.svs")
+    annotations = tmp_path / f"{STEM}.geojson"
+    if content is not None:
+        annotations.write_text(content)
+    told = run_cli(
+        tmp_path, "--verbose", "segment", slide, "--alias", ALIAS, "--region", annotations
+    )
+    assert told.returncode == 2
+    assert ALIAS in told.stderr
+    assert STEM not in told.stderr
+
+
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "a\\b", "../x", ".x", "a\0", "x" * 200, "a "]
 )

@@ -232,7 +232,7 @@ def segment(
             "trust": trust or None,
             "tissue": tissue,
             "min_mask_ratio": min_mask_ratio,
-            "region": regions(region) if region else None,
+            "region": regions(region, alias) if region else None,
             "patch_input_shape": shape("--patch-input", patch_input),
             "patch_output_shape": shape("--patch-output", patch_output),
             "stride_shape": shape("--stride", stride),
