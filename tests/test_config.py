@@ -93,6 +93,7 @@ def test_a_job_file_as_people_write_it(tmp_path: Path) -> None:
         ({"region": [{"top": 1}]}, r"needs the field 'region\.left'"),
         ({"region": [(1, 2), (3, 4), (5, float("nan"))]}, "region cannot be nan"),
         ({"slide": 5}, "slide cannot be 5; it should be: a path"),
+        ({"output": "a\0b"}, "output: 'a.x00b' is no path"),
         ({"min_mask_ratio": 1}, "min_mask_ratio"),
         ({"batch_size": 0}, "batch_size"),
     ],
@@ -103,6 +104,16 @@ def test_what_a_job_refuses(values: dict[str, object], words: str) -> None:
         SegmentationJob(**values)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert "[" not in str(caught.value).split(" cannot be ")[0]
+
+
+def test_the_users_own_folder_is_meant_by_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    job = SegmentationJob(slide=Path("~$a.tif"), output=Path("~/a.zarr"))
+    assert job.output == tmp_path / "a.zarr"
+    assert job.slide == Path("~$a.tif")
 
 
 def test_limits_of_tissue_density_are_in_order() -> None:

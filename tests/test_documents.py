@@ -36,5 +36,5 @@ def test_the_bound_is_kept_to_the_byte(tmp_path: Path, most: int) -> None:
 def test_a_field_that_is_said_twice_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(text)
-    with pytest.raises(UnreadableError, match="it says '[ab]' twice"):
+    with pytest.raises(UnreadableError, match=r"it says '[ab]' twice"):
         read_yaml(path)

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from napari_wsiseg.documents import UnreadableError, read_yaml
+from napari_wsiseg.documents import UnreadableError, from_home, read_yaml
 from napari_wsiseg.errors import JobError, shown
 from napari_wsiseg.geometry import Polygon, Region
 from napari_wsiseg.spec import ResolutionText, Shape, as_shape
@@ -32,6 +32,16 @@ Stains = Literal["standard", "slide"]
 Precision = Literal["auto", "exact", "fp32", "bf16", "fp16"]
 Backend = Literal["auto", "torch", "openvino"]
 OptionalShape = Annotated[Shape | None, BeforeValidator(as_shape)]
+
+
+def _as_place(path: Path) -> Path:
+    """A path as files take it; ~ is the user's own folder, as for a slide."""
+    if "\0" in str(path):
+        raise ValueError(f"{shown(str(path))} is no path; leave out the zero byte")
+    return from_home(path)
+
+
+Place = Annotated[Path, AfterValidator(_as_place)]
 
 _BYTE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -186,12 +196,12 @@ class SegmentationJob(_Frozen):
         For a value out of its range.
     """
 
-    slide: Path | None = None
+    slide: Place | None = None
     model: str = "he-stain"
-    weights: Path | None = None
+    weights: Place | None = None
     stains: Stains = "standard"
     alias: Annotated[str, AfterValidator(check_name)] | None = None
-    output: Path | None = None
+    output: Place | None = None
     mpp: (
         Annotated[float, Field(gt=0)]
         | tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]

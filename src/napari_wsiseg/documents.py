@@ -25,6 +25,14 @@ class UnreadableError(ValueError):
     """A file is not what it should be; says why, in words without a full stop."""
 
 
+def from_home(path: Path) -> Path:
+    """The path, whose first ~ is the user's own folder; a file called `~$a.tif` stays that."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def open_plain(path: Path) -> BinaryIO:
     """A file, open for reading, that has an end: no pipe, which is waited for, and no device.
 

@@ -162,6 +162,11 @@ class TestJob:
         assert places(job, None, 3) == (job, Path())
         assert places(job, Path("there"), 3) == (job, Path("there"))
 
+    def test_a_folder_in_ones_own(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        assert places(SegmentationJob(), Path("~/there"), 3)[1] == tmp_path / "there"
+
     def test_a_file_is_no_folder_for_results(self, file):
         with pytest.raises(JobError, match=r"job\.yaml is a file"):
             places(SegmentationJob(), file, 1)

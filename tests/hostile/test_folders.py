@@ -245,7 +245,7 @@ def test_a_tissue_mask_neither(suffix, make, in_folder, tmp_path):
     slide = slide_of(picture(60, 60)).info
     path = tmp_path / f"{slide.stem}.{suffix}"
     make(path)
-    with pytest.raises(ws.JobError, match="cannot be read .*a pipe or a device"):
+    with pytest.raises(ws.JobError, match=r"cannot be read .*a pipe or a device"):
         load_tissue(tmp_path if in_folder else path, slide)
 
 

@@ -222,7 +222,7 @@ STACKED = [{**MULTISCALES[0], "axes": [{"name": n, "type": "space"} for n in "zy
         ({"multiscales": [{**MULTISCALES[0], "version": "0.9"}]}, {}, "OME-Zarr 0.9"),
         ({"multiscales": [{"version": "0.4"}]}, {}, "damaged or incomplete"),
         ({"multiscales": MULTISCALES}, {"shape": (3, 8, 8), "chunks": (3, 2**16, 2**14)}, "chunks"),
-        ({"multiscales": MULTISCALES}, {"shape": (3, 512, 512), "chunks": (1, 1, 200)}, "too small"),
+        ({"multiscales": MULTISCALES}, {"shape": (3, 99, 999), "chunks": (1, 1, 99)}, "too small"),
     ],
 )
 def test_zarr_folders_that_are_no_slide_say_why(tmp_path, attributes, options, match):

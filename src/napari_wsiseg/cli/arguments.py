@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_wsiseg.config import SegmentationJob
+from napari_wsiseg.documents import from_home
 from napari_wsiseg.errors import JobError, SlideError, SlideWarning
 from napari_wsiseg.geometry import Polygon, Region, Size
 from napari_wsiseg.regions import read_outlines
@@ -45,6 +46,8 @@ def places(
     JobError
         If one path is to hold the results of several slides, or a file stands in the way.
     """
+    # `--output=~/results` comes as it is typed.
+    output = None if output is None else from_home(output)
     if output is not None and output.suffix.lower() != ".zarr":
         if output.exists() and not output.is_dir():
             raise JobError(f"--output {output} is a file; give a folder.")
@@ -80,8 +83,10 @@ def one_or_two(
     raise JobError(f"{option} cannot be {text!r}; give one number, or two as 'y,x'.")
 
 
-def regions(texts: Sequence[str]) -> tuple[Region | Polygon, ...]:
+def regions(texts: Sequence[str], alias: str | None = None) -> tuple[Region | Polygon, ...]:
     """Read each "top,left,height,width", or a GeoJSON file of polygons.
+
+    With an alias errors call a file, which may be called as its slide is, by that.
 
     Raises
     ------
@@ -94,7 +99,7 @@ def regions(texts: Sequence[str]) -> tuple[Region | Polygon, ...]:
         if box is not None:
             found.append(box)
         else:
-            found += _outlines(text)
+            found += _outlines(text, alias)
     return tuple(found)
 
 
@@ -111,15 +116,21 @@ def _box(text: str) -> Region | None:
     return Region(top, left, Size(height, width))
 
 
-def _outlines(text: str) -> list[Polygon]:
+def _outlines(text: str, alias: str | None) -> list[Polygon]:
     """The outer rings of a GeoJSON file's polygons."""
     path = Path(text)
     if not path.is_file():
         raise JobError(
-            f"--region {text!r} is neither 'top,left,height,width' in level-0 pixels "
+            f"--region {alias or text!r} is neither 'top,left,height,width' in level-0 pixels "
             "nor a GeoJSON file."
         )
-    return list(read_outlines(path))
+    try:
+        return list(read_outlines(path))
+    except JobError as error:
+        if alias is None:
+            raise
+        # Not chained: a traceback shows all below.
+        raise JobError(str(error).replace(text, alias)) from None
 
 
 def find_slides(arguments: Iterable[str], alias: str | None = None) -> list[Path]:
@@ -135,7 +146,7 @@ def find_slides(arguments: Iterable[str], alias: str | None = None) -> list[Path
     """
     found: dict[Path, None] = {}
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = from_home(Path(argument))
         if path.exists():
             matches = [path]
         else:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from napari_wsiseg.cli.terminal import say, sentence
+from napari_wsiseg.documents import from_home
 from napari_wsiseg.errors import JobError, WsisegError
 from napari_wsiseg.store import is_result
 from napari_wsiseg.words import several
@@ -25,7 +26,7 @@ def find_results(arguments: Iterable[str]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = from_home(Path(argument))
         if path.is_dir() and not is_result(path):
             results = [member for member in sorted(path.iterdir()) if is_result(member)] or [path]
         elif path.exists() or not glob.has_magic(argument):

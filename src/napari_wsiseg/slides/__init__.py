@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_wsiseg.documents import from_home
 from napari_wsiseg.errors import SlideError, SlideWarning
 from napari_wsiseg.geometry import YX
 from napari_wsiseg.slides.base import Level, Slide, SlideInfo, without_path
@@ -116,7 +117,7 @@ def open_slide(
         from napari_wsiseg.slides.array import open_array
 
         return open_array(source, given, alias)
-    path = Path(source).expanduser()
+    path = from_home(Path(source))
     if alias is None:
         return _opened(path, given, None)
     try:
