@@ -27,6 +27,8 @@ GLASS = "#FFFFFF"
         ({"colors": ("red", "green")}, "colors cannot be 'red'"),
         ({"thresholds": {"C": 0.5}}, "thresholds for"),
         ({"thresholds": {"A": 1.5}}, "cannot be 1.5"),
+        ({"patch_input_shape": 10**30}, "less than or equal to 4194304"),
+        ({"shift_period": 10**20}, "less than or equal to 4194304"),
         ({"patch_output_shape": 2000}, "larger than its patch_input_shape"),
         ({"patch_output_shape": (512, 1025)}, "larger than its patch_input_shape"),
         ({"stride_shape": 0}, "stride_shape cannot be 0"),

@@ -16,7 +16,9 @@ from napari_wsiseg.geometry import Resolution
 from napari_wsiseg.validation import raises
 
 Activation = Literal["softmax", "sigmoid", "stain"]
-Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+# As large as a slide's side can be: beyond it numbers do not fit where they are computed with.
+_Side = Annotated[int, Field(ge=1, le=2**22)]
+Shape = tuple[_Side, _Side]
 ResolutionText = Annotated[
     Resolution,
     BeforeValidator(Resolution.parse),
@@ -93,7 +95,7 @@ class ModelSpec:
     stride_shape: Annotated[Shape | None, BeforeValidator(as_shape)] = None
     background: int | None = None
     activation: Activation = "softmax"
-    shift_period: Annotated[int, Field(ge=1)] | None = None
+    shift_period: _Side | None = None
     colors: tuple[Annotated[str, Field(pattern="^#[0-9A-Fa-f]{6}$")], ...] | None = None
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     stain: Literal["H&E", "H-DAB"] | None = None
