@@ -272,10 +272,12 @@ class TestRuns:
         lines = QGuiApplication.clipboard().text().splitlines()
         assert len(lines) == 1 + 3 * len(dock.areas.tables[0].rows)
         assert {line.split("\t")[0] for line in lines[1:]} == {"All together", "Core 1", "Core 2"}
-        # Another slide has no such annotations.
+        # Another slide has no such regions, and no such annotations.
         dock.open_path(make_slide("other.svs", 300))
-        driver.wait_for_slide("other")
+        driver.wait_for_tissue("other")
+        driver.wait(lambda: "No region is chosen" in dock.resolution_section.warning.text())
         driver.choose(dock.where_section.where, "Whole slide")
+        driver.wait_for_slide("other")
         driver.segment()
         driver.wait_for_end("Done")
         assert dock.result_section.measured_in.currentText() == "the whole tissue"
