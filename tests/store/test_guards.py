@@ -135,6 +135,19 @@ def test_another_process_is_named_and_taken_over_when_it_died(own_copy, monkeypa
     assert not (own_copy / LOCKS).exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
+def test_a_namesake_in_another_container_is_refused_and_keeps_its_lock(own_copy):
+    """Of the same number, which began at the same moment on a host of the same name."""
+    theirs = own_copy / LOCKS / Owner.this().name
+    theirs.parent.mkdir()
+    with theirs.open("x") as file:
+        lock.fcntl.flock(file, lock.fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match=f"process {os.getpid()} "):
+            MapWriter.resume(own_copy, INFO.identity, workspace())
+        assert theirs.exists()
+    MapWriter.resume(own_copy, INFO.identity, workspace()).close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
 def test_a_forked_child_does_not_keep_its_parents_lock(own_copy):
     """As where a program that loads its data in children is killed."""

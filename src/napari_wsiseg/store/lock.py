@@ -218,6 +218,9 @@ class WriterLock:
         owner = Owner.this()
         path = folder / LOCKS / owner.name
         _check_no_link(path)
+        # In another container a process may have our number, and have begun when we did.
+        if _is_locked(path):
+            raise _refusal(folder, owner)
         file = None
         try:
             with _taking, naming(path):
