@@ -8,11 +8,32 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 _SPINS = "3000"
 """How often a thread of GNU's OpenMP looks for work before it sleeps: a hundredth of its own."""
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Around what begins threads: Ctrl-C stays what it is.
+
+    Where it strikes within `Thread.start`, which waits with locks that are written in Python, that
+    may fail to give one back, and say so in its place.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If there was one.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
 
 
 class Background:
@@ -42,7 +63,8 @@ class Background:
     def start(self) -> None:
         """Begin."""
         try:
-            self._thread.start()
+            with starting():
+                self._thread.start()
         except BaseException:
             # An interrupt may come when the thread runs, and nobody else would end it.
             self.end()
