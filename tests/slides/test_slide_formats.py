@@ -231,6 +231,24 @@ def test_zarr_folders_that_are_no_slide_say_why(tmp_path, attributes, options, m
         open_slide(path)
 
 
+def test_coarse_levels_in_tiny_chunks_are_left_out(tmp_path):
+    """As dask's `coarsen` makes them: it halves the chunks too."""
+    datasets = [{"path": str(level)} for level in range(3)]
+    attributes = {"multiscales": [{**MULTISCALES[0], "datasets": datasets}]}
+    path = _plain_zarr(tmp_path / "z.zarr", attributes, shape=(3, 64, 64))
+    for level in (1, 2):
+        zarr.create_array(
+            path / str(level),
+            shape=(3, 64 >> level, 64 >> level),
+            chunks=(3, 32 >> level, 32 >> level),
+            dtype="uint8",
+            zarr_format=2,
+        )
+    with open_slide(path) as slide:
+        assert [level.size for level in slide.info.levels] == [Size(64, 64), Size(32, 32)]
+        assert (slide.read(Region(0, 0, Size(64, 64)), Resolution.parse("level 0")) == 7).all()
+
+
 def test_pickled_chunks_are_never_read(tmp_path):
     path = _plain_zarr(tmp_path / "z.zarr", {"multiscales": MULTISCALES}, compressors=None)
     meta = json.loads((path / "0/.zarray").read_text())

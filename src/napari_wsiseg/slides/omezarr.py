@@ -37,7 +37,7 @@ def open_file(path: Path, mpp: YX | None, alias: str | None = None) -> LazySlide
         group, multiscale = _multiscale(group)
         axes = _axes(multiscale)
         pictures = [_picture(group, entry, axes) for entry in multiscale["datasets"]]
-        levels, kept = checked(pictures)
+        levels, kept = checked(_in_large_chunks(pictures))
         scale = choose_scale(mpp, _scale(multiscale, axes), None)
         digest = fingerprint.of_pixels(
             [p.array for p in kept], [p.size for p in kept], [p.read for p in kept]
@@ -93,10 +93,20 @@ def _picture(
     if channel is not None and array.shape[channel] not in (1, 3):
         raise SlideError(f"it has {array.shape[channel]} channels, where 1 or 3 (RGB) are needed")
     y, x = names.index("y"), names.index("x")
-    chunk, whole = Size(array.chunks[y], array.chunks[x]), Size(array.shape[y], array.shape[x])
-    if chunk.area < min(_FEWEST_PIXELS, whole.area):
-        raise SlideError(f"its chunks of {chunk} are too small to read; save it in larger ones")
-    return Picture(array, y, x, channel, chunk)
+    return Picture(array, y, x, channel, Size(array.chunks[y], array.chunks[x]))
+
+
+def _in_large_chunks(pictures: Sequence[Picture]) -> list[Picture]:
+    """The levels that can be read in a sensible time, of which the first has to be one.
+
+    Where chunks are halved with the levels, as by dask, those of the last are a few pixels.
+    """
+    are_large = [p.tile.area >= min(_FEWEST_PIXELS, p.size.area) for p in pictures]
+    if not all(are_large[:1]):
+        raise SlideError(
+            f"its chunks of {pictures[0].tile} are too small to read; save it in larger ones"
+        )
+    return [picture for picture, is_large in zip(pictures, are_large, strict=True) if is_large]
 
 
 def _scale(multiscale: Mapping[str, Any], axes: Sequence[Mapping[str, str]]) -> YX | None:
