@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import io
 import os
 import stat
 import subprocess
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from napari_wsiseg.errors import StoreError
-from napari_wsiseg.store import MapWriter, ProbabilityMap, TissueImage
+from napari_wsiseg.store import MapWriter, ProbabilityMap, TissueImage, lock
 from napari_wsiseg.store.homes import Folder
 from napari_wsiseg.store.lock import LOCKS
 from napari_wsiseg.store.movable import MovableStore
@@ -149,12 +151,20 @@ def test_no_run_goes_on_with_a_map_while_it_is_saved(tmp_path, monkeypatch):
         MapWriter.resume(tmp_path / name, INFO.identity, workspace()).close("cancelled")
 
 
-def test_a_map_on_a_read_only_drive_is_saved(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_map_on_a_drive_that_takes_no_lock_is_saved(tmp_path, monkeypatch, code):
+    """What a system says beforehand is no help: a full drive may be written, and on Windows all."""
     MapWriter.create(tmp_path / "map", LAYOUT, INFO, workspace()).close("cancelled")
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr("napari_wsiseg.store.homes.WriterLock", None)
+
+    def refuse(path: Path, mode: str) -> io.FileIO:
+        if path.is_relative_to(tmp_path / "map"):
+            raise OSError(code, os.strerror(code))
+        return io.FileIO(path, mode)
+
+    monkeypatch.setattr(lock, "FileIO", refuse)
     ProbabilityMap.open(tmp_path / "map").save(tmp_path / "copy")
     assert ProbabilityMap.open(tmp_path / "copy").status == "cancelled"
+    assert not (tmp_path / "map" / LOCKS).exists()
 
 
 def test_what_a_killed_process_moved_to_disk_goes_with_the_next(temporary):

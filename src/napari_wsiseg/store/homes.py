@@ -6,7 +6,6 @@ when each is on disk. Knows neither pixels nor the order of a run.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -122,15 +121,19 @@ class Folder:
         StoreError
             If it is being written.
         """
-        if not os.access(self.path, os.W_OK):  # a read-only drive
+        lock = None
+        try:
+            lock = WriterLock.acquire(self.path)
+        except StoreError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            # A drive that is full, or only read: whoever is to write there is no nearer to it.
             check_unwritten(self.path)
-            yield
-            return
-        lock = WriterLock.acquire(self.path)
         try:
             yield
         finally:
-            lock.release()
+            if lock is not None:
+                lock.release()
 
     def copy_to(self, folder: Path) -> None:
         """Copy groups and arrays into an existing folder."""
