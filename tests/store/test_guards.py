@@ -411,6 +411,22 @@ def test_the_old_result_stands_when_its_replacement_fails(own_copy, monkeypatch)
     assert list(own_copy.parent.iterdir()) == [own_copy]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_what_a_link_leads_to_is_replaced_where_it_lies(own_copy, tmp_path):
+    """As where results lie on a larger drive; the link stays one."""
+    link = tmp_path / "links" / "map"
+    link.parent.mkdir()
+    link.symlink_to(own_copy)
+    other = RunInfo({"model": "other"})
+    MapWriter.create(link, LAYOUT, other, workspace(), overwrite=True).close("cancelled")
+    assert link.is_symlink()
+    for path in (link, own_copy):
+        assert ProbabilityMap.open(path).info.identity == {"model": "other"}
+    for folder in (link.parent, own_copy.parent):
+        assert [path.name for path in folder.iterdir() if path != link.parent] == ["map"]
+    MapWriter.resume(link, other.identity, workspace()).close()
+
+
 @pytest.mark.parametrize(
     "kind",
     [

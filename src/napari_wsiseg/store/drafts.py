@@ -122,6 +122,10 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
         result unless `overwrite` is given, and one that is being written always. If
         the disk refuses.
     """
+    check_ours(target)
+    if target.is_symlink():
+        # It stays, and what it leads to, maybe on a larger drive, is replaced there.
+        target = target.resolve()
     old = _lock_old(target, overwrite=overwrite)
     try:
         with naming(target):
@@ -154,7 +158,6 @@ def check_ours(target: Path) -> None:
 
 def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
     """Make sure that `target` is free, or may be replaced and nobody writes to it."""
-    check_ours(target)
     if not target.exists():
         return None
     if not overwrite:
