@@ -177,7 +177,7 @@ def test_annotations_that_are_called_as_the_slide_are_not_named(tmp_path, conten
     if content is not None:
         annotations.write_text(content)
     told = run_cli(
-        tmp_path, "--verbose", "segment", slide, "--alias", ALIAS, "--region", annotations
+        tmp_path, "--verbose", "segment", slide, "--alias", ALIAS, "--region", f"./{STEM}.geojson"
     )
     assert told.returncode == 2
     assert ALIAS in told.stderr

@@ -130,7 +130,7 @@ def _outlines(text: str, alias: str | None) -> list[Polygon]:
         if alias is None:
             raise
         # Not chained: a traceback shows all below.
-        raise JobError(str(error).replace(text, alias)) from None
+        raise JobError(str(error).replace(str(path), alias)) from None
 
 
 def find_slides(arguments: Iterable[str], alias: str | None = None) -> list[Path]:
