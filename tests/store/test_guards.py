@@ -265,6 +265,19 @@ def test_a_lock_that_was_swept_before_it_was_locked_is_made_again(own_copy, monk
     assert psutil.Process().num_fds() == open_files
 
 
+def test_locks_are_told_apart_where_empty_files_share_a_number(tmp_path, monkeypatch):
+    """As macOS has it on exFAT."""
+    monkeypatch.setattr(lock, "_number_of", lambda found: (0, found.st_ino if found.st_size else 1))
+    first, second = (tmp_path / name for name in ("a", "b"))
+    writers = [MapWriter.create(path, LAYOUT, INFO, workspace()) for path in (first, second)]
+    writers[0].close("cancelled")
+    with pytest.raises(StoreError, match=f"written by process {os.getpid()} "):
+        MapWriter.resume(second, INFO.identity, workspace())
+    writers[1].close("cancelled")
+    for path in (first, second):
+        assert not (path / LOCKS).exists()
+
+
 @pytest.mark.parametrize("name", ["_keep_locked", "_sweep_others"])
 def test_an_interrupt_while_it_is_taken_leaves_no_lock(own_copy, monkeypatch, name):
     with monkeypatch.context() as patch:

@@ -127,6 +127,8 @@ def _made(path: Path) -> FileIO | None:
         except FileNotFoundError:
             continue  # another writer has just left, and taken the folder with it
         try:
+            # On exFAT macOS gives all files that are empty one number.
+            made.write(b"\n")
             if sys.platform == "win32":
                 made.close()
                 return None  # a folder that holds an open file could not be renamed
