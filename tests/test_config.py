@@ -111,8 +111,12 @@ def test_the_users_own_folder_is_meant_by_its_sign(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    job = SegmentationJob(slide=Path("~$a.tif"), output=Path("~/a.zarr"))
+    job = SegmentationJob(
+        slide=Path("~$a.tif"), output=Path("~/a.zarr"), tissue="~/a.png", model="~/a.onnx"
+    )
     assert job.output == tmp_path / "a.zarr"
+    assert job.tissue == tmp_path / "a.png"
+    assert job.model == str(tmp_path / "a.onnx")
     assert job.slide == Path("~$a.tif")
 
 

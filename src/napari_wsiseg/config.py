@@ -41,6 +41,11 @@ def _as_place(path: Path) -> Path:
     return from_home(path)
 
 
+def _as_model(name: str) -> str:
+    """A model's name, or the path of its file."""
+    return str(_as_place(Path(name))) if name.startswith("~") else name
+
+
 Place = Annotated[Path, AfterValidator(_as_place)]
 
 _BYTE_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -197,7 +202,7 @@ class SegmentationJob(_Frozen):
     """
 
     slide: Place | None = None
-    model: str = "he-stain"
+    model: Annotated[str, AfterValidator(_as_model)] = "he-stain"
     weights: Place | None = None
     stains: Stains = "standard"
     alias: Annotated[str, AfterValidator(check_name)] | None = None
@@ -217,7 +222,7 @@ class SegmentationJob(_Frozen):
     backend: Backend = "auto"
     window: Window = "uniform"
     tissue: Annotated[
-        TissueOptions | Literal["auto", "none"] | Path, BeforeValidator(_as_tissue)
+        TissueOptions | Literal["auto", "none"] | Place, BeforeValidator(_as_tissue)
     ] = "auto"
     min_mask_ratio: float = Field(0.0, ge=0, lt=1)
     region: Annotated[
