@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import io
 import json
 import os
@@ -263,6 +264,23 @@ def test_a_lock_that_was_swept_before_it_was_locked_is_made_again(own_copy, monk
     assert psutil.Process().num_fds() == open_files + 1
     held.release()
     assert psutil.Process().num_fds() == open_files
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
+def test_a_lock_leaves_no_folder_on_nfs(own_copy, monkeypatch):
+    """Where what is removed while it is open stays in its folder until it is closed."""
+    rmdir = Path.rmdir
+
+    def refuse(self: Path) -> None:
+        if any(not file.closed for file in made):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        rmdir(self)
+
+    monkeypatch.setattr(Path, "rmdir", refuse)
+    held = WriterLock.acquire(own_copy)
+    made = list(lock._held.values())
+    held.release()
+    assert not (own_copy / LOCKS).exists()
 
 
 def test_locks_are_told_apart_where_empty_files_share_a_number(tmp_path, monkeypatch):

@@ -276,9 +276,11 @@ def _give_back(path: Path, file: tuple[int, int] | None) -> None:
     if found == file or found not in _held:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-            path.parent.rmdir()
     if file is not None and (made := _held.pop(file, None)) is not None:
         made.close()
+    # Last: NFS keeps a file that is open in its folder, under another name.
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 def _checked(path: Path, file: tuple[int, int] | None) -> tuple[int, int]:
