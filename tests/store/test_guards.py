@@ -442,6 +442,28 @@ def test_the_old_result_stands_when_its_replacement_fails(own_copy, monkeypatch)
     assert list(own_copy.parent.iterdir()) == [own_copy]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no file is held there")
+def test_results_are_made_and_replaced_on_a_windows_servers_drive(tmp_path, monkeypatch):
+    """Which renames no folder in which a file is open."""
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if any(file and self / LOCKS in Path(file.name).parents for file in lock._held.values()):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    for model in "ab":
+        info = RunInfo({"model": model})
+        writer = MapWriter.create(tmp_path / "map", LAYOUT, info, workspace(), overwrite=True)
+        with pytest.raises(StoreError, match=f"written by process {os.getpid()} "):
+            MapWriter.resume(tmp_path / "map", info.identity, workspace())
+        writer.close("cancelled")
+        assert ProbabilityMap.open(tmp_path / "map").info.identity == {"model": model}
+        assert list(tmp_path.iterdir()) == [tmp_path / "map"]
+        assert not (tmp_path / "map" / LOCKS).exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_what_a_link_leads_to_is_replaced_where_it_lies(own_copy, tmp_path):
     """As where results lie on a larger drive; the link stays one."""

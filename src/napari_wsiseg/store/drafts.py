@@ -135,7 +135,7 @@ def draft_of(target: Path, *, overwrite: bool) -> Iterator[Draft]:
                 yield draft
                 passing("draft")
                 sync_tree(draft.folder)
-                _publish(draft.folder, target, old)
+                _publish(draft, target, old)
     finally:
         if old is not None:
             old.release()
@@ -168,33 +168,33 @@ def _lock_old(target: Path, *, overwrite: bool) -> WriterLock | None:
     return WriterLock.acquire(target)
 
 
-def _publish(folder: Path, target: Path, old: WriterLock | None) -> None:
-    """Give the folder its name; an old result steps aside first and is deleted last.
+def _publish(draft: Draft, target: Path, old: WriterLock | None) -> None:
+    """Give the draft its name; an old result steps aside first and is deleted last.
 
     Only the one that we hold the lock of does: another process may have made, or replaced, a
     result there since we looked.
     """
     passing("draft")
     if old is None or _is_free(target):
-        _rename(folder, target)
+        _rename(draft, target)
         sync_folder(target.parent)
         return
     aside = partial_name(target.with_name(f".{target.name}"))
-    target.rename(aside)
+    _move(target, aside, old)
     try:
         _check_old(old.moved(aside), target)
         passing("draft")
-        _rename(folder, target)
+        _rename(draft, target)
     except BaseException:
-        if folder.exists():
+        if draft.folder.exists():
             aside.rename(target)
         raise
     sync_folder(target.parent)
     _remove(aside, old.moved(aside))
 
 
-def _rename(folder: Path, target: Path) -> None:
-    """Give the folder its name if that is free; no system puts it in place of a folder with files.
+def _rename(draft: Draft, target: Path) -> None:
+    """Give the draft its name if that is free; no system puts it in place of a folder with files.
 
     Raises
     ------
@@ -204,11 +204,21 @@ def _rename(folder: Path, target: Path) -> None:
     if not _is_free(target):
         raise _taken(target)
     try:
-        folder.rename(target)
+        _move(draft.folder, target, draft.lock)
     except OSError as error:
         if _is_free(target):
             raise
         raise _taken(target) from error
+
+
+def _move(folder: Path, target: Path, lock: WriterLock) -> None:
+    """Rename a folder that holds our lock."""
+    try:
+        folder.rename(target)
+    except PermissionError:
+        # On a Windows server's drive no folder is renamed in which a file is open.
+        lock.let_go()
+        folder.rename(target)
 
 
 def _check_old(aside: WriterLock, target: Path) -> None:

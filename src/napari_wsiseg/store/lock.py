@@ -250,6 +250,12 @@ class WriterLock:
         """Whether it is the lock of what has the folder's name now."""
         return _file_of(self.folder / LOCKS / self.owner.name) == self.file
 
+    def let_go(self) -> None:
+        """Keep it by our process alone, as on Windows."""
+        if (made := _held.get(self.file)) is not None:
+            _held[self.file] = None
+            made.close()
+
     def release(self) -> None:
         """Give the lock back; a second call does nothing, nor does one in a forked child."""
         if self.is_held:
