@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_wsiseg._napari.dock import SegmentDock
     from napari_wsiseg.models import Segmenter
 
-PATIENCE = 20000
+PATIENCE = 60_000
 """Milliseconds to wait for what must come: machines under load are slow."""
 SOON = 5000
 """Milliseconds for what takes no work."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gui.dock_driver import PATIENCE
+
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Image, Labels
@@ -16,7 +18,7 @@ def picture(viewer: Viewer, qtbot: QtBot) -> np.ndarray:
     """(height, width) colours of the canvas, when all that it needs is there."""
     # Painting is what makes napari ask for another level or place.
     viewer.screenshot(canvas_only=True, flash=False)
-    qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=20000)
+    qtbot.waitUntil(lambda: all(layer.loaded for layer in viewer.layers), timeout=PATIENCE)
     rgba = viewer.screenshot(canvas_only=True, flash=False)
     return np.ascontiguousarray(rgba).view(np.uint32)[..., 0]
 

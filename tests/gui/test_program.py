@@ -8,6 +8,7 @@ from typing import Any
 import napari
 import pytest
 
+from gui.dock_driver import PATIENCE
 from napari_wsiseg._napari.__main__ import main
 
 
@@ -44,7 +45,9 @@ def test_slides_and_results_open_beside_the_panel(
 
     def look() -> None:
         """As long as the window would be there."""
-        qtbot.waitUntil(lambda: {"case", "other"} <= {x.name for x in viewer.layers}, timeout=30000)
+        qtbot.waitUntil(
+            lambda: {"case", "other"} <= {x.name for x in viewer.layers}, timeout=PATIENCE
+        )
         seen.extend(viewer.window.dock_widgets)
 
     monkeypatch.setattr(napari, "run", look)

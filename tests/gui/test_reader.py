@@ -17,6 +17,7 @@ from napari import Viewer
 from napari.errors import MultipleReaderError
 from napari.settings import get_settings
 
+from gui.dock_driver import PATIENCE
 from napari_wsiseg import SlideError
 from napari_wsiseg._napari import reader, samples
 from napari_wsiseg._napari.reader import (
@@ -120,7 +121,7 @@ class TestWithoutAWindow:
 class TestInAWindow:
     def test_one_that_must_be_prepared_comes_later(self, viewer, qtbot, make_slide) -> None:
         assert viewer.open(make_slide(), plugin=PLUGIN) == []
-        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=20000)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=PATIENCE)
         np.testing.assert_allclose(viewer.layers[0].scale, 0.5)
         assert viewer.canvas.overlays.scale_bar.visible
 
@@ -174,7 +175,7 @@ class TestInAWindow:
 class TestResults:
     def test_the_slide_lies_below(self, viewer, qtbot, result) -> None:
         assert viewer.open(result, plugin=PLUGIN) == []
-        qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=20000)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=PATIENCE)
         slide, scores, labels = viewer.layers
         assert slide_of(slide).info.stem == "case"
         assert result_of(labels) is result_of(scores) is not None
@@ -182,7 +183,7 @@ class TestResults:
 
     def test_a_slide_that_is_shown_is_not_opened_again(self, viewer, qtbot, result, tmp_path):
         viewer.open(tmp_path / "case.tif", plugin=PLUGIN)
-        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=20000)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=PATIENCE)
         viewer.open(result, plugin=PLUGIN)
         assert len(viewer.layers) == 3
         assert not slide_of(viewer.layers[0]).closed
@@ -191,7 +192,7 @@ class TestResults:
         (tmp_path / "out").mkdir()
         moved = shutil.move(result, tmp_path / "out" / "other name.ome.zarr")
         viewer.open(moved, plugin=PLUGIN)
-        qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=20000)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=PATIENCE)
         assert slide_of(viewer.layers[0]).info.stem == "case"
 
     def test_without_its_slide_it_says_so(self, viewer, told, result, tmp_path) -> None:
@@ -206,7 +207,7 @@ class TestResults:
     ) -> None:
         make_slide("case.tif", 700)
         viewer.open(result, plugin=PLUGIN)
-        qtbot.waitUntil(lambda: bool(told), timeout=20000)
+        qtbot.waitUntil(lambda: bool(told), timeout=PATIENCE)
         assert "is not the slide that the result was made of" in told[0][1]
         assert len(viewer.layers) == 2
 
@@ -222,14 +223,14 @@ class TestResults:
 class TestSamples:
     def test_the_made_slide_opens_without_a_scale(self, viewer, qtbot) -> None:
         viewer.open_sample(PLUGIN, "made-slide")
-        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=60000)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=PATIENCE)
         assert viewer.layers[0].data[0].shape == (4096, 4096, 3)
         assert slide_of(viewer.layers[0]).info.mpp is None
 
     def test_the_real_slide_opens_from_the_cache(self, viewer, qtbot, real_slide, monkeypatch):
         monkeypatch.setattr("napari_wsiseg.demo.fetch_real_slide", lambda: real_slide)
         viewer.open_sample(PLUGIN, "real-slide")
-        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=20000)
+        qtbot.waitUntil(lambda: len(viewer.layers) == 1, timeout=PATIENCE)
         np.testing.assert_allclose(viewer.layers[0].scale, 0.499)
 
     def test_offline_is_one_notification(self, viewer, qtbot, told, monkeypatch) -> None:
@@ -237,7 +238,7 @@ class TestSamples:
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
         viewer.open_sample(PLUGIN, "real-slide")
-        qtbot.waitUntil(lambda: bool(told), timeout=60000)
+        qtbot.waitUntil(lambda: bool(told), timeout=PATIENCE)
         ((severity, text),) = told
         assert severity == "error"
         assert "could not be downloaded" in text

@@ -11,6 +11,7 @@ from napari import Viewer
 from napari.layers import Image
 from qtpy.QtCore import QCoreApplication, QThreadPool, QTimer
 
+from gui.dock_driver import PATIENCE
 from napari_wsiseg import SlideError, open_slide
 from napari_wsiseg._napari import slide_layer
 from napari_wsiseg._napari.slide_layer import (
@@ -35,7 +36,7 @@ def opened(viewer, qtbot):
     def open_it(path, **keywords):
         layers = []
         open_in_background(viewer, path, on_done=layers.append, **keywords)
-        qtbot.waitUntil(lambda: bool(layers), timeout=20000)
+        qtbot.waitUntil(lambda: bool(layers), timeout=PATIENCE)
         return layers[0]
 
     return open_it
@@ -146,7 +147,7 @@ class TestClosing:
         gone = []
         behind.window._qt_window.destroyed.connect(lambda: gone.append(True))
         behind.close()
-        qtbot.waitUntil(lambda: bool(gone), timeout=20000)
+        qtbot.waitUntil(lambda: bool(gone), timeout=PATIENCE)
         may_open.set()
         assert QThreadPool.globalInstance().waitForDone(20000)
         QCoreApplication.processEvents()
@@ -178,7 +179,7 @@ class TestTelling:
         monkeypatch.setattr(slide_layer, "open_slide", fail)
         heard = []
         open_in_background(viewer, "torn.svs", on_error=heard.append)
-        qtbot.waitUntil(lambda: heard == [error], timeout=20000)
+        qtbot.waitUntil(lambda: heard == [error], timeout=PATIENCE)
         assert [severity for severity, _ in told] == ["error"]
         assert str(error) in told[0][1]
         assert viewer.layers == []

@@ -17,6 +17,7 @@ from napari import Viewer
 from napari.layers import Labels
 from PIL import Image
 
+from gui.dock_driver import PATIENCE
 from napari_wsiseg import DecisionRule, ExportError, SlideError
 from napari_wsiseg._napari import writer
 from napari_wsiseg._napari.result_layers import result_of
@@ -107,7 +108,7 @@ def test_the_whole_window_is_saved_from_its_menu(
 
     viewer: Viewer = make_napari_viewer()
     viewer.open(result, plugin=PLUGIN)
-    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=20000)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=PATIENCE)
     viewer.layers.selection = {viewer.layers[-1]}
 
     def typed(*_, **options) -> tuple[str, str]:
