@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QMenu, QWidget
 
@@ -22,6 +23,10 @@ PATIENCE = 60_000
 """Milliseconds to wait for what must come: machines under load are slow."""
 SOON = 5000
 """Milliseconds for what takes no work."""
+SLICING = ["sync", pytest.param("async", marks=pytest.mark.one_binding)]
+"""Where napari slices, for `driver`. Beside a thread of napari's PySide6 may stand still for ever:
+its `disconnect` there waits for the interpreter while it holds a lock of Qt's, and the main thread
+waits the other way round."""
 _TURNS = 5
 """Of the event loop, after which a window whose parts have stayed as they were is laid out."""
 

@@ -14,7 +14,7 @@ from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFileDialog, QSlider, QStyle, QStyleOptionSlider
 
 import napari_wsiseg as ws
-from gui.dock_driver import Driver
+from gui.dock_driver import SLICING, Driver
 from gui.pictures import picture
 from napari_wsiseg._napari.kept_view import kept_rule
 from napari_wsiseg.export.formats import FORMATS
@@ -82,7 +82,7 @@ def handle(slider: QSlider) -> QPoint:
 
 
 class TestThresholds:
-    @pytest.mark.parametrize("driver", ["sync", "async"], indirect=True)
+    @pytest.mark.parametrize("driver", SLICING, indirect=True)
     def test_a_drag_changes_picture_and_areas(self, done: Driver, qtbot) -> None:
         """An estimate while the mouse is down, exact when it is let go, without a click."""
         section, areas = done.dock.result_section, done.dock.areas

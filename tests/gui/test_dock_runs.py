@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QMessageBox
 
 import napari_wsiseg as ws
-from gui.dock_driver import Driver, HeldModel
+from gui.dock_driver import SLICING, Driver, HeldModel
 from gui.pictures import is_right, picture
 from napari_wsiseg.engine import RunPlan, run
 from napari_wsiseg.labels import label_pyramid
@@ -50,7 +50,7 @@ def only_result(driver: Driver) -> Path:
     return path
 
 
-@pytest.mark.parametrize("driver", ["sync", "async"], indirect=True)
+@pytest.mark.parametrize("driver", SLICING, indirect=True)
 def test_a_real_slide_grows_at_every_zoom(driver: Driver, real_slide, hold, qtbot) -> None:
     """Twice on the way and at the end, at three zooms, the window shows what is in the store."""
     model = hold(patch=512, chunk=512)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from gui.dock_driver import SLICING
 from gui.pictures import is_right, picture
 from maps import SOFTMAX, GrowingMap, map_of
 from napari_wsiseg._napari.result_layers import ResultLayers, result_of
@@ -47,12 +48,12 @@ def probabilities(height: int = SIDE, width: int | None = None, seed: int = 0) -
     return weights / weights.sum(axis=0)
 
 
-@pytest.fixture(params=[False, True], ids=["sync", "async"])
+@pytest.fixture(params=SLICING)
 def viewer(make_napari_viewer: MakeViewer, request: pytest.FixtureRequest) -> Viewer:
     """A window on the screen; napari slices in the main thread, or in one of its own."""
     from napari.settings import get_settings
 
-    get_settings().experimental.async_ = request.param
+    get_settings().experimental.async_ = request.param == "async"
     return make_napari_viewer(show=True)
 
 
