@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from napari_wsiseg.store.files import sync_tree
 from napari_wsiseg.threads import Background
 
 _SOON = 30.0
@@ -123,43 +121,3 @@ def test_nor_is_a_parents_in_a_forked_child() -> None:
     resting.let.set()
     resting.thread.end()
     assert resting.ended
-
-
-@pytest.mark.parametrize("begin", [lambda _: started(), sync_tree])
-def test_an_interrupt_within_the_start_of_a_thread_stays_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begin: Callable[[Path], None]
-) -> None:
-    """Which gives a lock back that the interrupt kept it from taking again."""
-    start = threading.Thread.start
-
-    def interrupted(thread: threading.Thread) -> None:
-        start(thread)
-        try:
-            raise KeyboardInterrupt
-        finally:
-            threading.Lock().release()
-
-    (tmp_path / "a").touch()
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        begin(tmp_path)
-    ours = [t for t in threading.enumerate() if t.name.startswith("wsiseg")]
-    # One that its pool had not noted yet is not waited for, and ends by itself.
-    for thread in ours:
-        thread.join(_SOON)
-    assert not any(thread.is_alive() for thread in ours)
-
-
-def started() -> None:
-    resting = Resting()
-    resting.let.set()
-    resting.thread.start()
-
-
-def test_another_error_at_the_start_of_a_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
-    with pytest.raises(RuntimeError, match="can't start"):
-        Resting().thread.start()

@@ -8,32 +8,36 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import SimpleQueue
 
 _SPINS = "3000"
 """How often a thread of GNU's OpenMP looks for work before it sleeps: a hundredth of its own."""
 
 
-@contextmanager
-def starting() -> Iterator[None]:
-    """Around what begins threads: Ctrl-C stays what it is.
+def interrupt_behind(
+    error: BaseException, handled: BaseException | None
+) -> KeyboardInterrupt | None:
+    """The Ctrl-C that an error came of, or None.
 
-    Where it strikes within `Thread.start`, which waits with locks that are written in Python, that
-    may fail to give one back, and say so in its place.
+    Where it strikes while one of Python's own locks is waited for, `Thread.start` and Zarr among
+    those who do, that may fail to be given back, and say so in its place.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        If there was one.
+    Parameters
+    ----------
+    error
+        What was raised.
+    handled
+        What the caller was handling by then; it and what is behind it are the caller's.
     """
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        raise
+    seen = [handled]
+    behind: BaseException | None = error
+    while behind is not None and behind not in seen:
+        if isinstance(behind, KeyboardInterrupt):
+            return behind
+        seen.append(behind)
+        behind = behind.__cause__ or behind.__context__
+    return None
 
 
 class Background:
@@ -63,8 +67,7 @@ class Background:
     def start(self) -> None:
         """Begin."""
         try:
-            with starting():
-                self._thread.start()
+            self._thread.start()
         except BaseException:
             # An interrupt may come when the thread runs, and nobody else would end it.
             self.end()

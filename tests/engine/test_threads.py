@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import zarr
 from numpy.typing import NDArray
 
 from engine.engine_cases import PositionModel, picture, slide_of
@@ -190,7 +191,7 @@ def test_an_interrupt_within_run_leaves_no_thread_even_while_it_is_looked_at(
     assert caught.value.__traceback__ is not None
 
 
-def _interrupted(_: MapWriter) -> None:
+def _interrupted(_: object = None) -> None:
     raise KeyboardInterrupt
 
 
@@ -259,6 +260,39 @@ def test_an_interrupt_as_a_stage_is_to_end_leaves_nothing(job: SegmentationJob) 
         shutil.rmtree(job.output)  # type: ignore[arg-type]
     result.close()
     assert set(struck) == set(_ENDS)
+
+
+@pytest.mark.parametrize("waiting", ["threads that begin", "Zarr"])
+def test_an_interrupt_stays_one_where_a_lock_fails_over_it(
+    job: SegmentationJob, monkeypatch: pytest.MonkeyPatch, waiting: str
+) -> None:
+    """Of those that are written in Python, and are waited for just then."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()
+
+    target, name = {
+        "threads that begin": (threading.Thread, "start"),
+        "Zarr": (zarr, "open_array"),
+    }[waiting]
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(job, slide_of(PIXELS), Model())
+    with run(job, slide_of(PIXELS), Model()) as result:
+        assert result.status == "complete"
+
+
+def test_an_error_after_an_interrupt_that_the_caller_handles_is_told(job: SegmentationJob) -> None:
+    error = ValueError("first")
+    try:
+        _interrupted()
+    except KeyboardInterrupt:
+        with pytest.raises(InferenceError, match="first"):
+            run(job, slide_of(PIXELS), Model(0, error))
 
 
 def test_two_runs_go_on_beside_each_other(job: SegmentationJob) -> None:

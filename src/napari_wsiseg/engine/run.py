@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 
 from napari_wsiseg.config import SegmentationJob
@@ -16,6 +17,7 @@ from napari_wsiseg.errors import JobError
 from napari_wsiseg.memory import Workspace
 from napari_wsiseg.store import ProbabilityMap
 from napari_wsiseg.store.lock import check_unwritten
+from napari_wsiseg.threads import interrupt_behind
 
 
 def run(
@@ -92,10 +94,26 @@ def segment(
         JobError, SlideError and ModelError before an output exists; InferenceError
         and StoreError also later, with every finished row kept.
     """
+    handled = sys.exception()
     if job.output is not None and job.on_exists == "error" and job.output.exists():
         raise JobError(f"{job.output} exists; name another output, or resume or overwrite it.")
     if job.output is not None:
         check_unwritten(job.output)
+    try:
+        yield from _steps(job, slide, model, tissue, settled)
+    except Exception as error:
+        if (interrupt := interrupt_behind(error, handled)) is not None:
+            raise interrupt from None
+        raise
+
+
+def _steps(
+    job: SegmentationJob,
+    slide: SlideSource | None,
+    model: ModelSource | None,
+    tissue: TissueSource | None,
+    settled: RunPlan | None,
+) -> Iterator[Progress]:
     with ExitStack() as stack:
         inputs = stack.enter_context(opened(job, slide, model, tissue, load=True))
         plan = resolve(inputs, foretell=False) if settled is None else settled

@@ -21,7 +21,6 @@ from pathlib import Path
 
 from napari_wsiseg.errors import StoreError
 from napari_wsiseg.faults import Point, passing
-from napari_wsiseg.threads import starting
 
 if sys.platform != "win32":
     import fcntl
@@ -116,7 +115,7 @@ def _sync_named(path: Path, name: Path) -> None:
 def sync_tree(folder: Path) -> None:
     """Make a folder and all that is in it last."""
     walked = [(Path(parent), files) for parent, _, files in os.walk(folder)]
-    with starting(), ThreadPoolExecutor(_SYNCS, "wsiseg-sync") as pool:
+    with ThreadPoolExecutor(_SYNCS, "wsiseg-sync") as pool:
         sync = partial(sync_file, through=False)
         list(pool.map(sync, [parent / name for parent, files in walked for name in files]))
         if os.name != "nt":
