@@ -348,6 +348,21 @@ def test_a_slide_cut_short_warns_and_fails_only_where_it_is_short(tmp_path, micr
         slide.read_level(0, bottom)
 
 
+@pytest.mark.parametrize("tag", ["TileOffsets", "TileByteCounts"])
+@pytest.mark.parametrize("kind", [2, 7, 11, 12])
+def test_a_list_of_tiles_that_holds_no_numbers_is_refused(tmp_path, micrograph, tag, kind):
+    """Of a type that is text, bytes or of fractions."""
+    path = tmp_path / "spoiled.tif"
+    tifffile.imwrite(path, micrograph, photometric="rgb", tile=(64, 48))
+    with tifffile.TiffFile(path) as tif:
+        place = tif.pages.first.tags[tag].offset + 2
+    data = bytearray(path.read_bytes())
+    data[place : place + 2] = kind.to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match=r"cannot be opened as a slide"):
+        open_slide(path)
+
+
 def test_a_directory_that_is_cut_short_is_told(real_slide, tmp_path):
     data = real_slide.read_bytes()
     path = tmp_path / "cut.svs"

@@ -232,6 +232,9 @@ def _check(plane: Plane) -> None:
     if page.photometric not in (0, 1, 2, 3) and not (page.photometric == 6 and jpeg):
         raise SlideError(f"its colour space {page.photometric!r} is not supported; save it as RGB")
     expected = plane.segments * (page.samplesperpixel if page.planarconfig == 2 else 1)
+    for places in [p for each in plane.pages for p in (each.dataoffsets, each.databytecounts)]:
+        if places and np.asarray(places).dtype.kind not in "iu":
+            raise SlideError("its list of tiles holds no numbers and may be damaged")
     found = min(len(page.dataoffsets), len(page.databytecounts))
     if not plane.raw and found < expected:
         raise SlideError(f"it lists {found} of {expected} tiles and may be damaged")
