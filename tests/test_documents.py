@@ -38,3 +38,10 @@ def test_a_field_that_is_said_twice_is_refused(tmp_path: Path, text: str) -> Non
     path.write_text(text)
     with pytest.raises(UnreadableError, match=r"it says '[ab]' twice"):
         read_yaml(path)
+
+
+def test_a_set_that_is_a_list_is_refused_in_yamls_words(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("a: !!set [1, 2]")
+    with pytest.raises(UnreadableError, match="expected a mapping node"):
+        read_yaml(path)

@@ -84,7 +84,8 @@ class _Plain(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         # YAML's own way is that the last one wins, without a word.
-        said = Counter(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
+        fields = node.value if isinstance(node, yaml.MappingNode) else []
+        said = Counter(name.value for name, _ in fields if isinstance(name, yaml.ScalarNode))
         if said and (name := said.most_common(1)[0])[1] > 1:
             raise UnreadableError(f"it says {name[0]!r} twice; leave one")
         return super().construct_mapping(node, deep)
