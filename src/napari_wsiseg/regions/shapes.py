@@ -19,7 +19,8 @@ CORNER = YX(0.0, 0.0)
 WHOLE_SLIDE = "Whole slide"
 # Farther out lies no pixel of any slide, and sums of squares stay exact enough.
 _FARTHEST = 1e9
-# Making an outline valid takes seconds for so many, and minutes for four times as many.
+# Where they are all over an outline, making that valid takes seconds for so many, and minutes for
+# four times as many; as small loops they would take seconds still.
 _MOST_CROSSINGS = 5_000
 # Of edges that are compared at once, however many of them cross.
 _PAIRS_AT_ONCE = 2**24
